@@ -1,0 +1,143 @@
+//! The command line: one file a command.
+
+mod archive;
+mod check;
+mod demo;
+mod events;
+mod publish;
+mod run;
+mod setup;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::telemetry::LogFormat;
+
+/// Archives the recordings, transcripts and analyses of AI phone calls, from RabbitMQ events to
+/// object storage.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 done, with problems found; 2 the command line or the \
+    configuration is wrong; 3 something needed could not be reached.\n\
+    Any key of the configuration can be set by an environment variable: CALLVAULT__QUEUE__URL.\n\
+    First steps: `callvault demo` shows the whole pipeline with nothing installed.";
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "CALLVAULT_CONFIG",
+        default_value = "config/callvault.toml"
+    )]
+    config: PathBuf,
+    /// How log lines on standard error are written; RUST_LOG says which.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The worker: archives events from the queue until SIGTERM or SIGINT.
+    Run(run::Run),
+    /// The whole pipeline on this machine, with nothing installed.
+    Demo(demo::Demo),
+    /// Archives events from files, without a broker: backfill and replay.
+    Archive(archive::Archive),
+    /// Publishes events from files, as the webhook ingress does.
+    Publish(publish::Publish),
+    /// Checks the configuration, and says how to mend each mistake.
+    Check(check::Check),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Done, with problems found.
+    Problems = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Something needed could not be reached.
+    Unreachable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            error: error.into(),
+        }
+    }
+
+    fn unreachable(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit: Exit::Unreachable,
+            error: error.into(),
+        }
+    }
+}
+
+impl Cli {
+    /// How logs are to be written.
+    pub fn log_format(&self) -> LogFormat {
+        self.global.log_format
+    }
+
+    /// Whether the command reports to a person, who needs no log of what goes well.
+    pub fn quiet(&self) -> bool {
+        !matches!(self.command, Command::Run(_))
+    }
+
+    /// Carries the command out.
+    pub async fn execute(self) -> Exit {
+        let config = &self.global.config;
+        let result = match self.command {
+            Command::Run(run) => run.execute(config).await,
+            Command::Demo(demo) => demo.execute().await,
+            Command::Archive(archive) => archive.execute(config).await,
+            Command::Publish(publish) => publish.execute(config).await,
+            Command::Check(check) => check.execute(config).await,
+        };
+        result.unwrap_or_else(|failure| {
+            let chain = crate::telemetry::chain(failure.error.as_ref());
+            say_error(&format!("callvault: {chain}"));
+            failure.exit
+        })
+    }
+}
+
+/// The report of a command, on standard output. A reader that has gone, as `head` does, is no error.
+fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn say_error(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

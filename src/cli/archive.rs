@@ -1,0 +1,239 @@
+//! `callvault archive`: events from files, straight through the pipeline.
+
+use std::{
+    io::IsTerminal,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytesize::ByteSize;
+use futures_util::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::{
+    Exit, Failure,
+    events::{Files, Found},
+    say, setup,
+};
+use crate::{
+    pipeline::{Archivist, End, Job, Outcome},
+    telemetry,
+};
+
+/// Archives events from files straight through the pipeline, without a broker.
+///
+/// For backfill and replay: what is archived already is found and left alone. What may pass is tried a
+/// few times and then reported; nothing is queued. Exits with 1 if any event is not complete.
+#[derive(Debug, clap::Args)]
+pub(super) struct Archive {
+    #[command(flatten)]
+    files: Files,
+    /// Report as JSON lines, one per event.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long a store that does not work is waited for: a person is waiting too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Archive {
+    pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
+        let parts = setup::load(config)?;
+        let events = self.files.open()?;
+        let side_by_side = usize::from(parts.queue.prefetch);
+        let job_time = parts.job_time;
+        let archivist = Arc::new(parts.archivist);
+        let started = Instant::now();
+        let bar = self.progress();
+        let mut totals = Totals::default();
+        let mut results = stream::iter(events)
+            .map(|found| {
+                let archivist = Arc::clone(&archivist);
+                async move {
+                    let found = found?;
+                    let outcome = archive(&archivist, &found, job_time).await;
+                    Ok::<_, std::io::Error>((found, outcome))
+                }
+            })
+            .buffered(side_by_side);
+        while let Some(result) = results.next().await {
+            let (found, outcome) = result.map_err(Failure::usage)?;
+            totals.add(&outcome);
+            bar.inc(found.body.len() as u64 + 1);
+            bar.suspend(|| self.report(&found, &outcome));
+        }
+        bar.finish_and_clear();
+        if !self.json {
+            say(&totals.in_words(started.elapsed()));
+        }
+        Ok(totals.exit())
+    }
+
+    /// A bar on a terminal, nothing in a pipe.
+    fn progress(&self) -> ProgressBar {
+        if !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match self.files.total_bytes() {
+            Some(bytes) => (
+                ProgressBar::new(bytes),
+                "{bar:30} {percent:>3}%  {bytes} of {total_bytes} of events  {elapsed_precise}, {eta} left",
+            ),
+            None => (
+                ProgressBar::no_length(),
+                "{spinner} {bytes} of events  {elapsed_precise}",
+            ),
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
+    fn report(&self, found: &Found, outcome: &Outcome) {
+        if self.json {
+            if let Ok(line) = serde_json::to_string(&Line::of(found, outcome)) {
+                say(&line);
+            }
+        } else if !is_done(outcome) {
+            let ids = outcome
+                .ids
+                .as_ref()
+                .map_or_else(String::new, |(call, request)| format!(" {call} {request}"));
+            say(&format!(
+                "{}: {}{ids}: {}",
+                found.place,
+                label(outcome),
+                telemetry::reason(outcome)
+            ));
+        }
+    }
+}
+
+async fn archive(archivist: &Archivist, found: &Found, job_time: Duration) -> Outcome {
+    let deadline = tokio::time::Instant::now() + job_time;
+    let job = Job {
+        body: found.body.clone(),
+        attempt: 1,
+        seen_before: true,
+        deadline,
+        patience: PATIENCE,
+    };
+    archivist.archive(&job).await
+}
+
+/// One event's report, as JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    place: &'a str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+    attachments: &'a [crate::manifest::Entry],
+}
+
+impl<'a> Line<'a> {
+    fn of(found: &'a Found, outcome: &'a Outcome) -> Self {
+        Self {
+            place: &found.place,
+            outcome: label(outcome),
+            call_id: outcome.ids.as_ref().map(|(call, _)| call.as_str()),
+            request_id: outcome.ids.as_ref().map(|(_, request)| request.as_str()),
+            reason: telemetry::reason(outcome),
+            attachments: &outcome.entries,
+        }
+    }
+}
+
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome.end {
+        End::Ignored { .. } => "ignored",
+        End::Invalid(_) => "invalid",
+        End::Duplicate => "duplicate",
+        End::Archived => "archived",
+        End::Partial(_) => "partial",
+        End::NotOurs(_) => "failed",
+    }
+}
+
+fn is_done(outcome: &Outcome) -> bool {
+    matches!(
+        outcome.end,
+        End::Ignored { .. } | End::Duplicate | End::Archived
+    )
+}
+
+#[derive(Default)]
+struct Totals {
+    archived: u64,
+    duplicate: u64,
+    ignored: u64,
+    partial: u64,
+    invalid: u64,
+    failed: u64,
+    attachments: u64,
+    bytes: u64,
+}
+
+impl Totals {
+    fn add(&mut self, outcome: &Outcome) {
+        let count = match outcome.end {
+            End::Ignored { .. } => &mut self.ignored,
+            End::Invalid(_) => &mut self.invalid,
+            End::Duplicate => &mut self.duplicate,
+            End::Archived => &mut self.archived,
+            End::Partial(_) => &mut self.partial,
+            End::NotOurs(_) => &mut self.failed,
+        };
+        *count += 1;
+        for object in outcome
+            .entries
+            .iter()
+            .filter_map(|entry| entry.object.as_ref())
+        {
+            self.attachments += 1;
+            self.bytes += object.size;
+        }
+    }
+
+    fn in_words(&self, took: Duration) -> String {
+        let mut words = format!(
+            "{} archived ({} attachments, {}), {} archived before, {} ignored",
+            self.archived,
+            self.attachments,
+            ByteSize(self.bytes),
+            self.duplicate,
+            self.ignored,
+        );
+        for (count, what) in [
+            (
+                self.partial,
+                "partial: archive again when the rest can be had",
+            ),
+            (self.invalid, "invalid"),
+            (self.failed, "failed: archive again when the store works"),
+        ] {
+            if count > 0 {
+                words += &format!(", {count} {what}");
+            }
+        }
+        format!("{words}; {:.1} s", took.as_secs_f64())
+    }
+
+    fn exit(&self) -> Exit {
+        if self.failed > 0 {
+            Exit::Unreachable
+        } else if self.partial + self.invalid > 0 {
+            Exit::Problems
+        } else {
+            Exit::Done
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `callvault check`: is the configuration right, and does everything answer?
+
+use std::path::Path;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use super::{Exit, Failure, say, setup};
+use crate::{config, queue, store::Stores, telemetry};
+
+/// Checks the configuration, and says how to mend each mistake.
+///
+/// All mistakes are found in one run, each with file, line and key. With --connect it also reaches the
+/// broker and every bucket. Exits with 2 if the configuration is wrong, with 3 if something does not
+/// answer.
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// Reach the broker and every bucket, too.
+    #[arg(long)]
+    connect: bool,
+    /// Report as JSON lines.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    what: &'a str,
+    ok: bool,
+    detail: String,
+}
+
+impl Check {
+    pub(super) async fn execute(self, path: &Path) -> Result<Exit, Failure> {
+        let parts = match setup::load(path) {
+            Ok(parts) => parts,
+            Err(failure) if self.json => {
+                let detail = telemetry::chain(failure.error.as_ref());
+                self.report(&Finding {
+                    what: "configuration",
+                    ok: false,
+                    detail,
+                });
+                return Ok(failure.exit);
+            }
+            Err(failure) => return Err(failure),
+        };
+        self.report(&Finding {
+            what: "configuration",
+            ok: true,
+            detail: path.display().to_string(),
+        });
+        for schema in &parts.schemas {
+            self.report(&Finding {
+                what: "schema",
+                ok: true,
+                detail: schema.clone(),
+            });
+        }
+        if !self.connect {
+            return Ok(Exit::Done);
+        }
+        let broker = reach_broker(&parts.queue).await;
+        let mut all_ok = self.reached("broker", &parts.queue.name, broker);
+        for (name, result) in reach_stores(&parts.archivist.stores).await {
+            all_ok &= self.reached("bucket", &name, result);
+        }
+        Ok(if all_ok {
+            Exit::Done
+        } else {
+            Exit::Unreachable
+        })
+    }
+
+    fn reached<E: std::error::Error + 'static>(
+        &self,
+        what: &str,
+        name: &str,
+        result: Result<(), E>,
+    ) -> bool {
+        let ok = result.is_ok();
+        let detail = match result {
+            Ok(()) => name.to_owned(),
+            Err(error) => telemetry::chain(&error),
+        };
+        self.report(&Finding { what, ok, detail });
+        ok
+    }
+
+    fn report(&self, finding: &Finding<'_>) {
+        if self.json {
+            if let Ok(line) = serde_json::to_string(finding) {
+                say(&line);
+            }
+        } else {
+            let mark = if finding.ok { "ok  " } else { "FAIL" };
+            say(&format!("{mark}  {:<13} {}", finding.what, finding.detail));
+        }
+    }
+}
+
+/// The broker answers, and has the topology, or takes it.
+async fn reach_broker(settings: &config::Queue) -> Result<(), queue::QueueError> {
+    let connection = queue::connect(&settings.url, "check").await?;
+    queue::topology::ensure_on(&connection, settings).await
+}
+
+async fn reach_stores(stores: &Stores) -> Vec<(String, Result<(), crate::store::StoreError>)> {
+    let mut results = join_all(
+        stores
+            .iter()
+            .map(async |bucket| (bucket.name().to_owned(), bucket.reach().await)),
+    )
+    .await;
+    results.sort_by(|(a, _), (b, _)| a.cmp(b));
+    results
+}

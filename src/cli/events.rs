@@ -1,0 +1,223 @@
+//! Events out of files: one JSON document, or one a line.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+
+use super::Failure;
+
+/// Events to read, from files or standard input.
+#[derive(Debug, clap::Args)]
+pub(super) struct Files {
+    /// Files of events: one JSON document, or one per line. `-` is standard input.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// One event, and where it stood.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// `FILE`, or `FILE:LINE`.
+    pub(super) place: String,
+    pub(super) body: Bytes,
+}
+
+type Input = Box<dyn BufRead + Send>;
+
+impl Files {
+    /// Opens all files before the first event is read: a misspelt name costs nothing but its message.
+    pub(super) fn open(&self) -> Result<Events, Failure> {
+        let inputs = self
+            .files
+            .iter()
+            .map(|path| Ok((path.display().to_string(), open(path)?)));
+        let inputs: io::Result<Vec<_>> = inputs.collect();
+        let mut inputs = inputs.map_err(Failure::usage)?;
+        inputs.reverse();
+        Ok(Events {
+            inputs,
+            lines: None,
+        })
+    }
+
+    /// The length of all files together in bytes, if each one has a length.
+    pub(super) fn total_bytes(&self) -> Option<u64> {
+        let length = |path: &PathBuf| {
+            path.metadata()
+                .ok()
+                .filter(std::fs::Metadata::is_file)
+                .map(|file| file.len())
+        };
+        self.files.iter().map(length).sum()
+    }
+}
+
+fn open(path: &Path) -> io::Result<Input> {
+    if path == Path::new("-") {
+        return Ok(Box::new(BufReader::new(io::stdin())));
+    }
+    let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false => Ok(file),
+    });
+    let file = file.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot read {}: {error}", path.display()),
+        )
+    })?;
+    Ok(Box::new(BufReader::new(file)))
+}
+
+/// Reads events one by one; only a JSON document that spans lines is held whole.
+pub(super) struct Events {
+    /// The next file is the last.
+    inputs: Vec<(String, Input)>,
+    lines: Option<Lines>,
+}
+
+/// A file of one event a line.
+struct Lines {
+    name: String,
+    input: Input,
+    number: usize,
+}
+
+impl Iterator for Events {
+    type Item = io::Result<Found>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(lines) = &mut self.lines {
+                match lines.next() {
+                    Some(found) => return Some(found),
+                    None => self.lines = None,
+                }
+            }
+            let (name, input) = self.inputs.pop()?;
+            match start(name, input) {
+                Ok(Start::Document(found)) => return Some(Ok(found)),
+                Ok(Start::Lines(lines)) => self.lines = Some(lines),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+enum Start {
+    Document(Found),
+    Lines(Lines),
+}
+
+/// Tells the two forms apart by the first line that is not blank: JSON by itself, or the beginning of a
+/// document. A file that is neither is read by lines, so that one broken line spoils no other.
+fn start(name: String, mut input: Input) -> io::Result<Start> {
+    let mut head = Vec::new();
+    while head.trim_ascii().is_empty() {
+        if input.read_until(b'\n', &mut head)? == 0 {
+            return Ok(Start::Lines(Lines::new(name, Box::new(io::empty()))));
+        }
+    }
+    if is_json(&head) {
+        return Ok(Start::Lines(Lines::new(
+            name,
+            Box::new(io::Cursor::new(head).chain(input)),
+        )));
+    }
+    input.read_to_end(&mut head)?;
+    if is_json(&head) || !head.split(|byte| *byte == b'\n').any(is_json) {
+        return Ok(Start::Document(Found {
+            place: name,
+            body: head.into(),
+        }));
+    }
+    Ok(Start::Lines(Lines::new(
+        name,
+        Box::new(io::Cursor::new(head)),
+    )))
+}
+
+fn is_json(text: impl AsRef<[u8]>) -> bool {
+    serde_json::from_slice::<IgnoredAny>(text.as_ref()).is_ok()
+}
+
+impl Lines {
+    fn new(name: String, input: Input) -> Self {
+        Self {
+            name,
+            input,
+            number: 0,
+        }
+    }
+
+    /// The next line that is not blank, without its newline.
+    fn next(&mut self) -> Option<io::Result<Found>> {
+        loop {
+            let mut line = Vec::new();
+            self.number += 1;
+            match self.input.read_until(b'\n', &mut line) {
+                Err(error) => return Some(Err(error)),
+                Ok(0) => return None,
+                Ok(_) => {}
+            }
+            let line = line.strip_suffix(b"\n").unwrap_or(&line);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if !line.trim_ascii().is_empty() {
+                let place = format!("{}:{}", self.name, self.number);
+                return Some(Ok(Found {
+                    place,
+                    body: Bytes::copy_from_slice(line),
+                }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &'static str) -> Vec<(String, String)> {
+        let input: Input = Box::new(text.as_bytes());
+        Events {
+            inputs: vec![("f".into(), input)],
+            lines: None,
+        }
+        .map(Result::unwrap)
+        .map(|found| (found.place, String::from_utf8(found.body.to_vec()).unwrap()))
+        .collect()
+    }
+
+    fn places(text: &'static str) -> Vec<String> {
+        read(text).into_iter().map(|(place, _)| place).collect()
+    }
+
+    #[test]
+    fn a_document_may_span_lines() {
+        let text = "{\n \"event\": 1\n}\n";
+        assert_eq!(read(text), [("f".to_owned(), text.to_owned())]);
+    }
+
+    #[test]
+    fn each_line_is_an_event_without_its_newline() {
+        let expected = [
+            ("f:1".into(), "{\"a\":1}".into()),
+            ("f:3".into(), "{\"b\":2}".into()),
+        ];
+        assert_eq!(read("{\"a\":1}\r\n\n{\"b\":2}\n"), expected);
+        assert_eq!(places("{\"a\":1}"), ["f:1"]);
+    }
+
+    #[test]
+    fn a_broken_line_spoils_no_other() {
+        assert_eq!(places("{broken\n{\"b\":2}\n"), ["f:1", "f:2"]);
+        assert_eq!(places("{\"b\":2}\n{broken\n"), ["f:1", "f:2"]);
+        assert_eq!(places("{broken\nand more"), ["f"]);
+        assert_eq!(places("\n \n"), [""; 0]);
+    }
+}

@@ -1,0 +1,67 @@
+//! `callvault run`: the worker.
+
+use std::{path::Path, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, Failure, setup};
+use crate::{http::Health, queue::consumer::Worker};
+
+/// The worker: archives events from the queue until SIGTERM or SIGINT.
+///
+/// Then it stops consuming, finishes what is in flight, hands the rest back to the broker and exits with
+/// 0. A second signal ends it at once. While the broker is down it waits, not ready.
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    /// How long events in flight may take after a signal; keep it below the orchestrator's.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+}
+
+impl Run {
+    pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
+        let parts = setup::load(config)?;
+        let listen = parts.http.listen;
+        let health = Health::bind(listen).await.map_err(|error| {
+            Failure::unreachable(
+                anyhow::Error::new(error)
+                    .context(format!("cannot listen on {listen} (http.listen)")),
+            )
+        })?;
+        if let Ok(address) = health.address() {
+            tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "starting");
+        }
+        let worker = Worker::new(parts.archivist, parts.queue, parts.refusals, parts.job_time);
+        let stop = stop_on_signal().map_err(Failure::unreachable)?;
+        let health = tokio::spawn(health.serve(worker.readiness(), CancellationToken::new()));
+        worker.run(&stop, self.grace).await;
+        health.abort();
+        tracing::info!("stopped");
+        Ok(Exit::Done)
+    }
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; the second one ends the process.
+fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let stop = CancellationToken::new();
+    let first = stop.clone();
+    tokio::spawn(async move {
+        for signals in 1.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if signals > 1 {
+                tracing::warn!("second signal: stopping at once; what is in flight is redelivered");
+                std::process::exit(1);
+            }
+            first.cancel();
+        }
+    });
+    Ok(stop)
+}

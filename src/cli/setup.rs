@@ -1,0 +1,181 @@
+//! From the configuration to the parts of a running callvault, with every mistake in one report.
+
+use std::{path::Path, time::Duration};
+
+use super::Failure;
+use crate::{
+    attachment::{KeyTemplate, Kind, Planner, Tenants},
+    body::Budget,
+    check::{Checker, json::Schema},
+    config::{self, Config, Mistakes, Sources},
+    fetch::Fetcher,
+    manifest::Worker,
+    pipeline::Archivist,
+    store::{Bucket, Stores},
+};
+
+/// What a command needs of a configuration that is right.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) archivist: Archivist,
+    pub(super) queue: config::Queue,
+    pub(super) http: config::Http,
+    pub(super) job_time: Duration,
+    pub(super) refusals: u32,
+    /// Each JSON Schema in use, with its draft.
+    pub(super) schemas: Vec<String>,
+}
+
+/// Reads the configuration and builds what it asks for.
+pub(super) fn load(path: &Path) -> Result<Parts, Failure> {
+    let (config, mistakes) = read(path)?;
+    build(config, mistakes)
+}
+
+/// Reads the configuration, for a command that needs no more than its values.
+pub(super) fn settings(path: &Path) -> Result<Config, Failure> {
+    let (config, mistakes) = read(path)?;
+    if mistakes.is_empty() {
+        Ok(config)
+    } else {
+        Err(Failure::usage(mistakes))
+    }
+}
+
+fn read(path: &Path) -> Result<(Config, Mistakes), Failure> {
+    Config::load(path, std::env::vars_os()).map_err(Failure::usage)
+}
+
+/// Builds everything that the configuration names, so that what only a later stage can judge is judged
+/// in the same run.
+fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
+    let Config {
+        queue,
+        fetch,
+        archive,
+        buckets,
+        attachments,
+        tenants,
+        limits,
+        http,
+        sources,
+    } = config;
+    let template = template(&archive.key, &sources, &mut mistakes);
+    let stores = stores(&buckets, &sources, &mut mistakes);
+    let mut schemas = Vec::new();
+    let kinds: Vec<Kind> = attachments
+        .into_iter()
+        .filter_map(|kind| kind_of(kind, &sources, &mut schemas, &mut mistakes))
+        .collect();
+    let manifests = stores.get(&archive.manifest_bucket).cloned();
+    let (Some(template), Some(manifests)) = (template, manifests) else {
+        return Err(Failure::usage(mistakes));
+    };
+    if !mistakes.is_empty() {
+        return Err(Failure::usage(mistakes));
+    }
+    let planner = Planner::new(
+        kinds,
+        template,
+        &archive.manifest_bucket,
+        &archive.quarantine_bucket,
+        tenants_of(tenants),
+    );
+    let archivist = Archivist {
+        planner,
+        fetcher: Fetcher::new(&fetch).map_err(Failure::unreachable)?,
+        stores,
+        budget: Budget::new(&limits),
+        manifests,
+        include_event: archive.include_event,
+        worker: Worker::this(),
+    };
+    Ok(Parts {
+        archivist,
+        queue,
+        http,
+        job_time: limits.job_time,
+        refusals: fetch.refusals,
+        schemas,
+    })
+}
+
+fn template(key: &str, sources: &Sources, mistakes: &mut Mistakes) -> Option<KeyTemplate> {
+    let parsed = KeyTemplate::parse(key);
+    parsed
+        .map_err(|error| {
+            let mend = r#"the default is "{date}/{call_id}/{request_id}/{file}""#;
+            mistakes.push(sources.mistake("archive.key", error.to_string(), mend));
+        })
+        .ok()
+}
+
+fn stores(buckets: &[config::Bucket], sources: &Sources, mistakes: &mut Mistakes) -> Stores {
+    let mut open = Vec::new();
+    for settings in buckets {
+        match Bucket::open(settings) {
+            Ok(bucket) => open.push(bucket),
+            Err(found) => mistakes.extend(found.into_iter().map(|mistake| {
+                let name = &settings.name;
+                let key = match mistake.option {
+                    Some(option) => format!("buckets.{name}.options.{option}"),
+                    None => format!("buckets.{name}.url"),
+                };
+                sources.mistake(&key, mistake.what, mistake.mend)
+            })),
+        }
+    }
+    Stores::new(open)
+}
+
+fn kind_of(
+    kind: config::Kind,
+    sources: &Sources,
+    schemas: &mut Vec<String>,
+    mistakes: &mut Mistakes,
+) -> Option<Kind> {
+    let key = |field: &str| format!("attachments.{}.{field}", kind.name);
+    let file = glob::Pattern::new(&kind.file)
+        .map_err(|error| {
+            let mend = r#"write a file name, or a glob such as "recording*.wav""#;
+            mistakes.push(sources.mistake(&key("file"), format!("not a glob: {error}"), mend));
+        })
+        .ok();
+    let check = match kind.check {
+        config::Check::None => Some(Checker::None),
+        config::Check::Wav(limits) => Some(Checker::Wav(limits)),
+        config::Check::Json(None) => Some(Checker::Json(None)),
+        config::Check::Json(Some(schema)) => Schema::parse(&schema.text)
+            .map_err(|error| {
+                let what = format!("{}: {error}", schema.origin);
+                mistakes.push(sources.mistake(
+                    &key("schema"),
+                    what,
+                    "correct the schema, or leave `schema` out to check the syntax alone",
+                ));
+            })
+            .map(|parsed| {
+                schemas.push(format!(
+                    "{}: {} ({})",
+                    kind.name,
+                    schema.origin,
+                    parsed.draft()
+                ));
+                Checker::Json(Some(parsed))
+            })
+            .ok(),
+    };
+    Some(Kind {
+        name: kind.name,
+        file: file?,
+        check: check?,
+        bucket: kind.bucket,
+        max_size: kind.max_size,
+    })
+}
+
+fn tenants_of(tenants: Vec<config::Tenant>) -> Tenants {
+    let entry =
+        |tenant: config::Tenant| Some((tenant.organization_id.parse().ok()?, tenant.buckets));
+    tenants.into_iter().filter_map(entry).collect()
+}

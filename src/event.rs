@@ -1,0 +1,510 @@
+//! The provider's events: message body → [`Event`].
+//!
+//! What callvault needs of an event is required and judged here; all else is kept as it was written,
+//! character for character, so that the manifest can repeat it. Errors name fields and positions and
+//! never quote the body: it holds what people said and their telephone numbers.
+
+use std::fmt;
+
+use bytes::Bytes;
+use chrono::{DateTime, Datelike, Utc};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use url::Url;
+use uuid::Uuid;
+
+use crate::digest::Sha256;
+
+/// The event whose attachments are archived.
+const CALL_ANALYZED: &str = "call.analyzed";
+
+/// Deeper nesting than this makes an event invalid: whoever reads its manifest recurses over it.
+const MAX_DEPTH: usize = 127;
+
+/// One message body, understood.
+#[derive(Debug)]
+pub enum Event {
+    /// `call.analyzed`: there is something to archive.
+    Analyzed(Box<CallAnalyzed>),
+    /// Any other event, by its name: nothing to do.
+    Other(String),
+}
+
+/// A `call.analyzed` event.
+#[derive(Debug)]
+pub struct CallAnalyzed {
+    /// `data.id`.
+    pub call_id: Id,
+    /// `request_id`, or the SHA-256 of the body where the event has none.
+    pub request_id: Id,
+    /// `data.created_at`.
+    pub created_at: DateTime<Utc>,
+    /// `data.attachments`, in the event's order.
+    pub attachments: Vec<Listed>,
+    /// What the manifest repeats of `data`.
+    pub call: Call,
+    /// The whole body, as received.
+    pub body: Box<RawValue>,
+    /// Of the whole body.
+    pub sha256: Sha256,
+}
+
+/// One attachment as the event lists it.
+#[derive(Debug)]
+pub struct Listed {
+    /// Where it is, signed query and all: only the fetcher may see the whole of it.
+    pub url: Url,
+    /// As written; usually a string.
+    pub agent_id: Option<Box<RawValue>>,
+    /// What the event says that it is.
+    pub content_type: Option<String>,
+    /// From the URL's `organization_<uuid>` path segment.
+    pub organization_id: Option<Uuid>,
+}
+
+/// The fields of `data` that a manifest repeats, each as it was written.
+#[derive(Debug, Default, Clone, Deserialize, Serialize)]
+pub struct Call {
+    /// The call's identifier, set from [`CallAnalyzed::call_id`]'s field.
+    pub id: Option<Box<RawValue>>,
+    /// The conversation that the call belongs to.
+    pub conversation_id: Option<Box<RawValue>>,
+    channel_id: Option<Box<RawValue>>,
+    contact_id: Option<Box<RawValue>>,
+    campaign_id: Option<Box<RawValue>>,
+    user_id: Option<Box<RawValue>>,
+    direction: Option<Box<RawValue>>,
+    from: Option<Box<RawValue>>,
+    to: Option<Box<RawValue>>,
+    language: Option<Box<RawValue>>,
+    delivery_status: Option<Box<RawValue>>,
+    created_at: Option<Box<RawValue>>,
+    updated_at: Option<Box<RawValue>>,
+}
+
+/// An identifier that may stand in an object key: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}` without `..`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Id(String);
+
+impl Id {
+    /// The text as an identifier, if it is one.
+    pub fn new(text: &str) -> Option<Self> {
+        let rest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let fits = (1..=128).contains(&text.len())
+            && text.as_bytes()[0].is_ascii_alphanumeric()
+            && text.bytes().all(rest)
+            && !text.contains("..");
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The identifier's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a message body is not an event that callvault can archive. Final: it will read the same again.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EventError {
+    /// The body is not UTF-8, as JSON must be (RFC 8259, section 8.1).
+    #[error("the body is not UTF-8 (at byte {at})")]
+    NotUtf8 {
+        /// The first byte that is not.
+        at: usize,
+    },
+    /// The body is not JSON.
+    #[error("the body is not JSON (at line {line}, column {column})")]
+    NotJson {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+    /// The body nests arrays and objects too deep.
+    #[error("the body nests deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// A required field is not there, or null.
+    #[error("{field} is missing")]
+    Missing {
+        /// Its path in the body.
+        field: String,
+    },
+    /// A field is there and cannot be used.
+    #[error("{field} is not {expected}")]
+    Wrong {
+        /// Its path in the body.
+        field: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+}
+
+impl Event {
+    /// Reads one message body.
+    pub fn parse(body: &Bytes) -> Result<Self, EventError> {
+        let text = std::str::from_utf8(body).map_err(|e| EventError::NotUtf8 {
+            at: e.valid_up_to(),
+        })?;
+        let whole: Box<RawValue> = serde_json::from_str(text).map_err(|e| EventError::NotJson {
+            line: e.line(),
+            column: e.column(),
+        })?;
+        if depth(whole.get()) > MAX_DEPTH {
+            return Err(EventError::TooDeep);
+        }
+        let envelope: Envelope = object(&whole, "the body")?;
+        let name = string(required(envelope.event.as_deref(), "event")?, "event")?;
+        if name != CALL_ANALYZED {
+            return Ok(Self::Other(name));
+        }
+        let sha256 = Sha256::of(body);
+        let request_id = match envelope.request_id.as_deref() {
+            Some(raw) => id(raw, "request_id")?,
+            None => Id(sha256.to_string()),
+        };
+        let data = required(envelope.data.as_deref(), "data")?;
+        let call: Call = object(data, "data")?;
+        let list: AttachmentList = object(data, "data")?;
+        let list = required(list.attachments.as_deref(), "data.attachments")?;
+        Ok(Self::Analyzed(Box::new(CallAnalyzed {
+            call_id: id(required(call.id.as_deref(), "data.id")?, "data.id")?,
+            request_id,
+            created_at: timestamp(required(call.created_at.as_deref(), "data.created_at")?)?,
+            attachments: listed(list)?,
+            call,
+            body: whole,
+            sha256,
+        })))
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    event: Option<Box<RawValue>>,
+    data: Option<Box<RawValue>>,
+    request_id: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct AttachmentList {
+    attachments: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct ListedFields {
+    url: Option<Box<RawValue>>,
+    agent_id: Option<Box<RawValue>>,
+    content_type: Option<Box<RawValue>>,
+}
+
+fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
+    let items: Vec<Box<RawValue>> =
+        serde_json::from_str(raw.get()).map_err(|_| EventError::Wrong {
+            field: "data.attachments".into(),
+            expected: "an array",
+        })?;
+    let one = |(at, item): (usize, &Box<RawValue>)| {
+        let path = format!("data.attachments[{at}]");
+        let fields: ListedFields = object(item, &path)?;
+        let path = format!("{path}.url");
+        let url = string(required(fields.url.as_deref(), &path)?, &path)?;
+        let url = Url::parse(&url).map_err(|_| EventError::Wrong {
+            field: path,
+            expected: "a URL",
+        })?;
+        Ok(Listed {
+            organization_id: organization(&url),
+            url,
+            agent_id: fields.agent_id,
+            content_type: fields.content_type.as_deref().and_then(text_of),
+        })
+    };
+    items.iter().enumerate().map(one).collect()
+}
+
+/// The UUID of the first path segment of the form `organization_<uuid>`.
+fn organization(url: &Url) -> Option<Uuid> {
+    url.path_segments()?
+        .filter_map(|segment| segment.strip_prefix("organization_"))
+        .find_map(|uuid| Uuid::try_parse(uuid).ok())
+}
+
+fn required<'a>(field: Option<&'a RawValue>, path: &str) -> Result<&'a RawValue, EventError> {
+    field.ok_or_else(|| EventError::Missing { field: path.into() })
+}
+
+/// Reads a JSON object's known fields. The brace is asked for because serde would take an array too.
+fn object<T: DeserializeOwned>(raw: &RawValue, path: &str) -> Result<T, EventError> {
+    let wrong = |expected| EventError::Wrong {
+        field: path.into(),
+        expected,
+    };
+    if !raw.get().starts_with('{') {
+        return Err(wrong("an object"));
+    }
+    // Syntax is known to be right: what remains is a known field that stands there twice, of which
+    // another reader might see the other one.
+    serde_json::from_str(raw.get()).map_err(|_| wrong("an object with each field once"))
+}
+
+fn string(raw: &RawValue, path: &str) -> Result<String, EventError> {
+    text_of(raw).ok_or_else(|| EventError::Wrong {
+        field: path.into(),
+        expected: "a string",
+    })
+}
+
+fn id(raw: &RawValue, path: &str) -> Result<Id, EventError> {
+    Id::new(&string(raw, path)?).ok_or_else(|| EventError::Wrong {
+        field: path.into(),
+        expected: "an identifier of at most 128 of A-Z a-z 0-9 . _ -, first a letter or digit, without \"..\"",
+    })
+}
+
+/// RFC 3339, in a year that a key can hold.
+fn timestamp(raw: &RawValue) -> Result<DateTime<Utc>, EventError> {
+    text_of(raw)
+        .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
+        .map(|moment| moment.to_utc())
+        .filter(|moment| (1..=9999).contains(&moment.year()))
+        .ok_or_else(|| EventError::Wrong {
+            field: "data.created_at".into(),
+            expected: "an RFC 3339 timestamp",
+        })
+}
+
+/// The text of a field that is a JSON string.
+pub fn text_of(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// How deep well-formed JSON nests, without recursion.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A smallest valid event, with `change` made to it.
+    fn event(change: impl FnOnce(&mut serde_json::Value)) -> Bytes {
+        let mut value = serde_json::json!({
+            "event": "call.analyzed",
+            "request_id": "r-1",
+            "data": {
+                "id": "c-1",
+                "created_at": "2023-08-24T10:05:18.432652Z",
+                "attachments": [{"url": "https://host/a/recording.wav?sig=s3cret"}],
+            },
+        });
+        change(&mut value);
+        value.to_string().into()
+    }
+
+    fn parsed(body: &Bytes) -> CallAnalyzed {
+        match Event::parse(body) {
+            Ok(Event::Analyzed(call)) => *call,
+            other => panic!("not a call.analyzed: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_event_needs_only_what_is_required() {
+        let call = parsed(&event(|_| ()));
+        assert_eq!(
+            (call.call_id.as_str(), call.request_id.as_str()),
+            ("c-1", "r-1")
+        );
+        assert_eq!(call.attachments.len(), 1);
+        assert_eq!(call.attachments[0].organization_id, None);
+    }
+
+    #[test]
+    fn any_other_event_is_named_whatever_else_it_holds() {
+        let body = Bytes::from_static(br#"{"event":"call.started","data":7}"#);
+        assert!(matches!(Event::parse(&body), Ok(Event::Other(name)) if name == "call.started"));
+    }
+
+    #[test]
+    fn without_a_request_id_the_bodys_hash_stands_in() {
+        let body = event(|e| {
+            e.as_object_mut().unwrap().remove("request_id");
+        });
+        assert_eq!(
+            parsed(&body).request_id.as_str(),
+            Sha256::of(&body).to_string()
+        );
+        let body = event(|e| e["request_id"] = serde_json::Value::Null);
+        assert_eq!(
+            parsed(&body).request_id.as_str(),
+            Sha256::of(&body).to_string()
+        );
+    }
+
+    #[test]
+    fn optional_fields_of_any_type_are_kept_as_written() {
+        let body = Bytes::from_static(
+            br#"{"event":"call.analyzed","new":[1],"data":{"id":"c","created_at":"2023-08-24T10:05:18+02:00",
+                "user_id":12345678901234567890123, "from":{"x":1.10}, "attachments":[{"url":"https://h/f","agent_id":7,"content_type":[]}]}}"#,
+        );
+        let call = parsed(&body);
+        let kept = serde_json::to_string(&call.call).unwrap();
+        assert!(
+            kept.contains(r#""user_id":12345678901234567890123"#),
+            "{kept}"
+        );
+        assert!(kept.contains(r#""from":{"x":1.10}"#), "{kept}");
+        assert!(kept.contains(r#""to":null"#), "{kept}");
+        assert_eq!(call.attachments[0].agent_id.as_ref().unwrap().get(), "7");
+        assert_eq!(call.created_at.to_rfc3339(), "2023-08-24T08:05:18+00:00");
+        assert_eq!(call.body.get().as_bytes(), &body[..]);
+    }
+
+    #[test]
+    fn an_organization_is_read_from_the_urls_path() {
+        let uuid = "fb545ce8-68e1-4303-ab23-6ba0149fc4b1";
+        let body = event(|e| {
+            e["data"]["attachments"] = serde_json::json!([
+                {"url": format!("https://h/organization_{uuid}/calls/x/recording.wav")},
+                {"url": format!("https://h/organization_nope/organization_{uuid}/f")},
+                {"url": format!("https://h/f?organization_{uuid}")},
+            ]);
+        });
+        let found: Vec<_> = parsed(&body)
+            .attachments
+            .iter()
+            .map(|a| a.organization_id)
+            .collect();
+        let uuid = uuid.parse().ok();
+        assert_eq!(found, [uuid, uuid, None]);
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named_without_quoting_the_body() {
+        use serde_json::json;
+        let cases: [(&str, Bytes); 17] = [
+            ("event is missing", event(|e| e["event"] = json!(null))),
+            ("event is not a string", event(|e| e["event"] = json!(1))),
+            ("data is missing", event(|e| e["data"] = json!(null))),
+            (
+                "data is not an object",
+                event(|e| e["data"] = json!(["+14244023931"])),
+            ),
+            (
+                "data.id is missing",
+                event(|e| e["data"]["id"] = json!(null)),
+            ),
+            (
+                "data.id is not an identifier",
+                event(|e| e["data"]["id"] = json!("../x")),
+            ),
+            (
+                "data.id is not an identifier",
+                event(|e| e["data"]["id"] = json!("a..b")),
+            ),
+            (
+                "request_id is not an identifier",
+                event(|e| e["request_id"] = json!("")),
+            ),
+            (
+                "request_id is not a string",
+                event(|e| e["request_id"] = json!(5)),
+            ),
+            (
+                "data.created_at is missing",
+                event(|e| e["data"]["created_at"] = json!(null)),
+            ),
+            (
+                "data.created_at is not an RFC 3339",
+                event(|e| e["data"]["created_at"] = json!("yesterday")),
+            ),
+            (
+                "data.attachments is missing",
+                event(|e| e["data"]["attachments"] = json!(null)),
+            ),
+            (
+                "data.attachments is not an array",
+                event(|e| e["data"]["attachments"] = json!({})),
+            ),
+            (
+                "data.attachments[0].url is missing",
+                event(|e| e["data"]["attachments"] = json!([{}])),
+            ),
+            (
+                "data.attachments[0].url is not a URL",
+                event(|e| e["data"]["attachments"][0]["url"] = json!("+14244023931")),
+            ),
+            ("the body is not an object", Bytes::from_static(b"[1]")),
+            (
+                "the body is not JSON",
+                Bytes::from_static(b"{\"from\": +14244023931}"),
+            ),
+        ];
+        for (expected, body) in cases {
+            let message = Event::parse(&body).unwrap_err().to_string();
+            assert!(
+                message.starts_with(expected),
+                "{message:?} is not {expected:?}"
+            );
+            assert!(!message.contains("4244023931"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_stands_there_twice_is_refused() {
+        let body = Bytes::from_static(br#"{"event":"call.analyzed","event":"call.started"}"#);
+        assert!(Event::parse(&body).is_err());
+    }
+
+    #[test]
+    fn years_that_no_key_can_hold_are_refused() {
+        for date in [
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00+01:00",
+            "9999-12-31T23:59:59-01:00",
+        ] {
+            let body = event(|e| e["data"]["created_at"] = serde_json::json!(date));
+            assert!(Event::parse(&body).is_err(), "{date}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_however_long_the_body() {
+        let nested = |levels: usize| {
+            let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+            Bytes::from(format!(
+                r#"{{"event":"x","deep":{open}{close},"text":"[[\"[["}}"#
+            ))
+        };
+        assert!(Event::parse(&nested(MAX_DEPTH - 1)).is_ok());
+        assert_eq!(
+            Event::parse(&nested(MAX_DEPTH)).unwrap_err(),
+            EventError::TooDeep
+        );
+        assert_eq!(
+            Event::parse(&nested(200_000)).unwrap_err(),
+            EventError::TooDeep
+        );
+    }
+}

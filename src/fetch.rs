@@ -1,0 +1,323 @@
+//! Downloads: URL and limits → a complete [`Body`](crate::body::Body), or why not.
+//!
+//! The only place that speaks HTTP to origins. URLs come from events that anybody may have written, so
+//! each one, and each redirect, passes the [`Guard`]; so does the address that a socket connects to.
+//! What is kept are the bytes as the origin sends them: nothing is decompressed, so no length lies and
+//! nothing inflates.
+
+pub mod guard;
+mod resolve;
+
+use std::{error::Error as StdError, iter, sync::Arc, time::Duration};
+
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{
+        ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, LOCATION,
+    },
+    redirect,
+};
+use url::Url;
+
+use self::guard::{Forbidden, Guard};
+use crate::{
+    body::{Body, Budget, WriteError},
+    config,
+};
+
+/// Quick tries of one download before the job gives up for this attempt.
+const TRIES: u32 = 3;
+/// The pause before the second try; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Downloads attachments. Cheap to share: connections are pooled.
+#[derive(Debug)]
+pub struct Fetcher {
+    client: Client,
+    guard: Arc<Guard>,
+    max_redirects: u32,
+}
+
+/// A download that arrived whole.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Its bytes.
+    pub body: Body,
+    /// What the origin said of it.
+    pub source: Source,
+}
+
+/// What an origin said of a file.
+#[derive(Debug, Default)]
+pub struct Source {
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+/// Why an attachment could not be had. No message names more of a URL than its host.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The guard refuses scheme, host or address.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The origin declared, or sent, more than this kind of attachment may have.
+    #[error("the attachment has more than the {most} bytes that its kind may have")]
+    TooLarge {
+        /// The limit, in bytes.
+        most: u64,
+    },
+    /// The origin answered, and not with the file.
+    #[error("the origin answered {status}")]
+    Status {
+        /// Any status but 200.
+        status: StatusCode,
+    },
+    /// Redirected once too often.
+    #[error("the origin redirected more than {0} times")]
+    TooManyRedirects(u32),
+    /// No connection.
+    #[error("cannot connect to the origin: {0}")]
+    Connect(String),
+    /// Nothing came for too long.
+    #[error("the origin was silent for too long: {0}")]
+    Timeout(String),
+    /// The origin's certificate or its TLS is not right.
+    #[error("no TLS session with the origin: {0}")]
+    Tls(String),
+    /// The body ended early, or broke off.
+    #[error("the attachment did not arrive whole: {0}")]
+    BodyIncomplete(String),
+    /// The bytes could not be put down here: no fault of the origin.
+    #[error("cannot keep the download")]
+    Spool(#[source] std::io::Error),
+}
+
+/// What a failed download means for its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// This machine's fault: wait, and charge nothing.
+    NotOurs,
+    /// Try again later.
+    MayPass,
+    /// Refused: it may pass at first, and is final after some attempts.
+    Refused,
+    /// It will fail the same way for ever.
+    Final,
+}
+
+impl FetchError {
+    /// The documented problem code.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Forbidden(forbidden) => forbidden.code().into(),
+            Self::TooLarge { .. } => "too_large".into(),
+            Self::Status { status } => format!("http_{}", status.as_u16()),
+            Self::TooManyRedirects(_) => "too_many_redirects".into(),
+            Self::Connect(_) => "connect".into(),
+            Self::Timeout(_) => "timeout".into(),
+            Self::Tls(_) => "tls".into(),
+            Self::BodyIncomplete(_) => "body_incomplete".into(),
+            Self::Spool(_) => "spool".into(),
+        }
+    }
+
+    /// What the failure means.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Spool(_) => Class::NotOurs,
+            Self::Connect(_) | Self::Timeout(_) | Self::Tls(_) | Self::BodyIncomplete(_) => {
+                Class::MayPass
+            }
+            Self::Forbidden(_) | Self::TooLarge { .. } | Self::TooManyRedirects(_) => Class::Final,
+            Self::Status { status } => match status.as_u16() {
+                408 | 425 | 429 | 500..=599 => Class::MayPass,
+                401 | 403 | 404 | 410 => Class::Refused,
+                _ => Class::Final,
+            },
+        }
+    }
+}
+
+impl From<WriteError> for FetchError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::TooLarge { most } => Self::TooLarge { most },
+            WriteError::Spool(error) => Self::Spool(error),
+        }
+    }
+}
+
+impl Fetcher {
+    /// A fetcher that keeps to the given rules.
+    pub fn new(rules: &config::Fetch) -> Result<Self, reqwest::Error> {
+        let guard = Arc::new(Guard::new(rules));
+        let client = Client::builder()
+            // A proxy would connect in our stead, past the guard.
+            .no_proxy()
+            // Followed by hand, so that each hop is judged before it is taken.
+            .redirect(redirect::Policy::none())
+            .dns_resolver(resolve::Guarded::new(Arc::clone(&guard)))
+            .referer(false)
+            .http1_only()
+            .connect_timeout(rules.connect_timeout)
+            .read_timeout(rules.read_timeout)
+            .user_agent(concat!("callvault/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self {
+            client,
+            guard,
+            max_redirects: rules.max_redirects,
+        })
+    }
+
+    /// Downloads `url`, at most `most` bytes of it; a few quick tries where the failure may pass.
+    pub async fn fetch(
+        &self,
+        url: &Url,
+        most: u64,
+        budget: &Budget,
+    ) -> Result<Fetched, FetchError> {
+        let mut pause = FIRST_PAUSE;
+        let mut tried = 1;
+        loop {
+            match self.try_fetch(url, most, budget).await {
+                Err(error) if error.class() == Class::MayPass && tried < TRIES => {
+                    tracing::debug!(%error, tried, "trying a download again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                    tried += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_fetch(
+        &self,
+        url: &Url,
+        most: u64,
+        budget: &Budget,
+    ) -> Result<Fetched, FetchError> {
+        let response = self.follow(url).await?;
+        if response.status() != StatusCode::OK {
+            return Err(FetchError::Status {
+                status: response.status(),
+            });
+        }
+        let source = Source::of(response.headers());
+        let body = receive(response, most, budget).await?;
+        Ok(Fetched { body, source })
+    }
+
+    /// The answer at the end of the redirects.
+    async fn follow(&self, url: &Url) -> Result<Response, FetchError> {
+        let mut url = url.clone();
+        for _ in 0..=self.max_redirects {
+            self.guard.judge_url(&url)?;
+            // What an event writes before the `@` is nobody's credential here.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            let request = self
+                .client
+                .get(url.clone())
+                .header(ACCEPT, "*/*")
+                .header(ACCEPT_ENCODING, "identity");
+            let response = request.send().await.map_err(|e| classify(e, Phase::Head))?;
+            match next_hop(&url, &response)? {
+                None => return Ok(response),
+                Some(next) => url = next,
+            }
+        }
+        Err(FetchError::TooManyRedirects(self.max_redirects))
+    }
+}
+
+/// Where a redirect leads; a redirect that leads nowhere is the answer itself, and final.
+fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
+    let status = response.status();
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
+    let next = location.and_then(|location| url.join(location).ok());
+    next.map(Some).ok_or(FetchError::Status { status })
+}
+
+/// Takes in a whole body, counting what comes whatever was declared.
+async fn receive(mut response: Response, most: u64, budget: &Budget) -> Result<Body, FetchError> {
+    let declared = response.content_length();
+    if declared.is_some_and(|length| length > most) {
+        return Err(FetchError::TooLarge { most });
+    }
+    let mut writer = budget
+        .writer(declared, most)
+        .await
+        .map_err(FetchError::Spool)?;
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|e| classify(e, Phase::Body))?
+    {
+        writer.write(chunk).await?;
+    }
+    writer.finish().await.map_err(FetchError::Spool)
+}
+
+impl Source {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        Self {
+            content_type: text(CONTENT_TYPE),
+            etag: text(ETAG),
+            last_modified: text(LAST_MODIFIED),
+        }
+    }
+}
+
+enum Phase {
+    Head,
+    Body,
+}
+
+/// Sorts the client's one error type; URLs are taken out, for their queries are credentials.
+fn classify(error: reqwest::Error, phase: Phase) -> FetchError {
+    let error = error.without_url();
+    let forbidden = causes(&error).find_map(|cause| cause.downcast_ref::<Forbidden>());
+    if let Some(forbidden) = forbidden {
+        return FetchError::Forbidden(forbidden.clone());
+    }
+    let tls = causes(&error).any(|cause| cause.is::<rustls::Error>());
+    // The innermost cause says what happened; the ones around it say where.
+    let words = causes(&error)
+        .last()
+        .map_or_else(|| error.to_string(), ToString::to_string);
+    match phase {
+        _ if error.is_timeout() => FetchError::Timeout(words),
+        _ if tls => FetchError::Tls(words),
+        Phase::Head => FetchError::Connect(words),
+        Phase::Body => FetchError::BodyIncomplete(words),
+    }
+}
+
+/// An error and all that lies under it. `io::Error` hides what it wraps from `source`, so it is looked
+/// into as well.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    iter::successors(Some(error), |&error| {
+        let wrapped = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
+}

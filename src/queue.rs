@@ -1,0 +1,84 @@
+//! The broker: the only place that speaks AMQP 0-9-1.
+//!
+//! [`consumer`] takes deliveries and settles them, [`publisher`] puts messages into queues and waits for
+//! the broker's confirms, [`topology`] declares what both need, [`message`] reads and writes the
+//! headers that travel with an event.
+
+pub mod consumer;
+pub mod message;
+pub mod publisher;
+mod session;
+pub mod topology;
+
+use std::time::Duration;
+
+pub use self::session::connect;
+
+/// What can go wrong between callvault and its broker. Messages name no credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// No TCP connection to the broker.
+    #[error("cannot reach the broker at {address}")]
+    Unreachable {
+        /// Host and port.
+        address: String,
+        /// The system's word.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configured URI cannot be used.
+    #[error("queue.url is not an AMQP URI")]
+    Uri,
+    /// The broker did not answer.
+    #[error("the broker did not {what} within {} s", within.as_secs())]
+    Silent {
+        /// What it was asked for.
+        what: &'static str,
+        /// For how long it was waited for.
+        within: Duration,
+    },
+    /// The broker, or the connection to it, failed.
+    #[error("the broker refuses, or the connection to it broke: cannot {what}")]
+    Broker {
+        /// What was to be done.
+        what: String,
+        /// The broker's or the client's word.
+        #[source]
+        source: lapin::Error,
+    },
+    /// A published message reached no queue and came back.
+    #[error(
+        "no queue takes a message published to exchange {exchange:?} with routing key {routing_key:?}"
+    )]
+    Unroutable {
+        /// Where it was published.
+        exchange: String,
+        /// How it was addressed.
+        routing_key: String,
+    },
+    /// The broker said that it did not take a message.
+    #[error("the broker did not take a message (negative publisher confirm)")]
+    Nacked,
+}
+
+impl QueueError {
+    fn broker(what: impl Into<String>) -> impl FnOnce(lapin::Error) -> Self {
+        let what = what.into();
+        |source| Self::Broker { what, source }
+    }
+}
+
+/// Gives the broker a time limit for an answer: the protocol has none.
+async fn within<T>(
+    limit: Duration,
+    what: &'static str,
+    answer: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, QueueError> {
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(QueueError::broker(what)),
+        Err(_) => Err(QueueError::Silent {
+            what,
+            within: limit,
+        }),
+    }
+}

@@ -1,0 +1,205 @@
+//! What travels with an event: its properties, and callvault's headers beside them.
+
+use chrono::{SecondsFormat, Utc};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::settle::Death;
+
+/// How often an event was tried.
+const ATTEMPT: &str = "x-callvault-attempt";
+const REASON: &str = "x-callvault-reason";
+const DETAIL: &str = "x-callvault-detail";
+const FAILED_AT: &str = "x-callvault-failed-at";
+
+/// The longest detail, in bytes: headers are for reading, and a frame holds them all.
+const LONGEST_DETAIL: usize = 500;
+
+/// Persistent, as AMQP 0-9-1 numbers it.
+const PERSISTENT: u8 = 2;
+
+/// Headers that do not go along: what the broker notes of a message's way, and `CC` and `BCC`, by which
+/// a sender could have the broker copy the message to any queue.
+const LEFT_BEHIND: [&str; 5] = [
+    "CC",
+    "BCC",
+    "x-delivery-count",
+    "x-acquired-count",
+    "x-death",
+];
+const LEFT_BEHIND_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
+
+/// How often an event was tried before this delivery.
+pub fn tries(properties: &BasicProperties) -> u32 {
+    let header = properties
+        .headers()
+        .as_ref()
+        .and_then(|headers| headers.inner().get(ATTEMPT));
+    header
+        .and_then(as_integer)
+        .and_then(|tries| u32::try_from(tries).ok())
+        .unwrap_or(0)
+}
+
+/// How often the broker has handed this message out before.
+pub fn deliveries(properties: &BasicProperties) -> u64 {
+    let header = properties
+        .headers()
+        .as_ref()
+        .and_then(|headers| headers.inner().get("x-delivery-count"));
+    header
+        .and_then(as_integer)
+        .and_then(|count| u64::try_from(count).ok())
+        .unwrap_or(0)
+}
+
+/// The properties of an event that waits for its next try.
+pub fn retried(properties: &BasicProperties, tries: u32) -> BasicProperties {
+    with(properties, [(ATTEMPT, AMQPValue::LongUInt(tries))])
+}
+
+/// The properties of an event that is dead.
+pub fn dead(properties: &BasicProperties, tries: u32, death: &Death) -> BasicProperties {
+    let text = |value: &str| AMQPValue::LongString(value.into());
+    let detail = &death.detail[..death.detail.floor_char_boundary(LONGEST_DETAIL)];
+    let failed_at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
+    with(
+        properties,
+        [
+            (ATTEMPT, AMQPValue::LongUInt(tries)),
+            (REASON, text(death.reason.as_str())),
+            (DETAIL, text(detail)),
+            (FAILED_AT, text(&failed_at)),
+        ],
+    )
+}
+
+/// The properties that an ingress gives an event.
+pub fn fresh(message_id: Option<&str>) -> BasicProperties {
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(PERSISTENT);
+    match message_id {
+        Some(id) => properties.with_message_id(id.into()),
+        None => properties,
+    }
+}
+
+/// A message's properties as they came, with headers added. Two are left out: an expiration would
+/// delete the message where it is to be kept, and a user id is refused from anyone but that user.
+fn with<const N: usize>(
+    came: &BasicProperties,
+    headers: [(&str, AMQPValue); N],
+) -> BasicProperties {
+    let mut table = FieldTable::default();
+    if let Some(headers) = came.headers() {
+        for (name, value) in headers.inner() {
+            let stays = !LEFT_BEHIND.contains(&name.as_str())
+                && !LEFT_BEHIND_PREFIXES
+                    .iter()
+                    .any(|prefix| name.as_str().starts_with(prefix));
+            if stays {
+                table.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    for (name, value) in headers {
+        table.insert(name.into(), value);
+    }
+    let mut kept = BasicProperties::default()
+        .with_headers(table)
+        .with_delivery_mode(PERSISTENT);
+    macro_rules! keep {
+        ($($property:ident $with:ident),*) => {
+            $(if let Some(value) = came.$property() { kept = kept.$with(value.clone()); })*
+        };
+    }
+    keep!(
+        content_type with_content_type,
+        content_encoding with_content_encoding,
+        priority with_priority,
+        correlation_id with_correlation_id,
+        reply_to with_reply_to,
+        message_id with_message_id,
+        timestamp with_timestamp,
+        kind with_type,
+        app_id with_app_id
+    );
+    kept
+}
+
+/// AMQP has eight integer types, and each client writes another.
+fn as_integer(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::ShortShortInt(v) => Some((*v).into()),
+        AMQPValue::ShortShortUInt(v) => Some((*v).into()),
+        AMQPValue::ShortInt(v) => Some((*v).into()),
+        AMQPValue::ShortUInt(v) => Some((*v).into()),
+        AMQPValue::LongInt(v) => Some((*v).into()),
+        AMQPValue::LongUInt(v) => Some((*v).into()),
+        AMQPValue::LongLongInt(v) => Some(*v),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settle::Reason;
+
+    fn came() -> BasicProperties {
+        let mut headers = FieldTable::default();
+        for name in [
+            "traceparent",
+            "CC",
+            "x-death",
+            "x-first-death-queue",
+            "x-delivery-count",
+        ] {
+            headers.insert(name.into(), AMQPValue::LongLongInt(3));
+        }
+        fresh(Some("r-1"))
+            .with_headers(headers)
+            .with_expiration("1000".into())
+            .with_user_id("ingress".into())
+    }
+
+    #[test]
+    fn a_dead_message_keeps_its_properties_and_says_why() {
+        let death = Death {
+            reason: Reason::UrlForbidden,
+            detail: "x".repeat(2000),
+        };
+        let dead = dead(&came(), 3, &death);
+        assert_eq!(
+            dead.message_id().as_ref().map(|id| id.as_str()),
+            Some("r-1")
+        );
+        let headers = dead.headers().as_ref().unwrap().inner();
+        let names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["traceparent", ATTEMPT, DETAIL, FAILED_AT, REASON]);
+        assert_eq!(
+            headers[REASON],
+            AMQPValue::LongString("url_forbidden".into())
+        );
+        assert_eq!(tries(&dead), 3);
+    }
+
+    #[test]
+    fn what_would_lose_or_copy_a_message_is_left_behind() {
+        let retried = retried(&came(), 1);
+        assert_eq!((retried.expiration(), retried.user_id()), (&None, &None));
+        assert!(
+            !retried
+                .headers()
+                .as_ref()
+                .unwrap()
+                .inner()
+                .contains_key("CC")
+        );
+        assert_eq!(tries(&retried), 1);
+        assert_eq!(deliveries(&came()), 3);
+    }
+}

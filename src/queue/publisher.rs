@@ -1,0 +1,108 @@
+//! Publishing with confirms: a message counts as published once the broker says that it has it.
+
+use std::time::Duration;
+
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+
+use super::{QueueError, session::connect, within};
+
+/// For a confirm; a quorum queue answers once a majority has the message on disk.
+const CONFIRM: Duration = Duration::from_secs(30);
+
+/// Publishes messages one at a time, on a connection of its own: a broker under memory or disk alarm
+/// blocks the connections that publish, and must not block acknowledgements with them.
+#[derive(Debug)]
+pub struct Publisher {
+    url: SecretString,
+    open: Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    // Dropping the connection would close the channel.
+    _connection: Connection,
+    channel: Channel,
+}
+
+impl Publisher {
+    /// Connects when first used, and anew after a failure.
+    pub fn new(url: SecretString) -> Self {
+        Self {
+            url,
+            open: Mutex::new(None),
+        }
+    }
+
+    /// Publishes a message that must reach a queue, and waits until it is safe there.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), QueueError> {
+        let mut open = self.open.lock().await;
+        // Taken out while in use: after an error, or when this future is dropped with a confirm
+        // outstanding, the next message starts on a channel whose confirms are its own.
+        let using = match open.take() {
+            Some(open) if open.channel.status().connected() => open,
+            _ => self.open().await?,
+        };
+        send(&using.channel, exchange, routing_key, properties, body).await?;
+        *open = Some(using);
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<Open, QueueError> {
+        let connection = connect(&self.url, "publisher").await?;
+        let channel = within(CONFIRM, "open a channel", connection.create_channel()).await?;
+        let confirm = channel.confirm_select(ConfirmSelectOptions::default());
+        within(CONFIRM, "switch publisher confirms on", confirm).await?;
+        Ok(Open {
+            _connection: connection,
+            channel,
+        })
+    }
+}
+
+async fn send(
+    channel: &Channel,
+    exchange: &str,
+    routing_key: &str,
+    properties: BasicProperties,
+    body: &[u8],
+) -> Result<(), QueueError> {
+    // Mandatory: without it, what no queue takes is confirmed and gone.
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
+    let publish = async {
+        channel
+            .basic_publish(
+                exchange.into(),
+                routing_key.into(),
+                options,
+                body,
+                properties,
+            )
+            .await?
+            .await
+    };
+    match within(CONFIRM, "confirm a message", publish).await? {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(_)) => {
+            let (exchange, routing_key) = (exchange.into(), routing_key.into());
+            Err(QueueError::Unroutable {
+                exchange,
+                routing_key,
+            })
+        }
+        Confirmation::Nack(_) | Confirmation::NotRequested => Err(QueueError::Nacked),
+    }
+}

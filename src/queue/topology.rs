@@ -1,0 +1,173 @@
+//! Exchange, queues and bindings.
+//!
+//! All queues are quorum queues: replicated, on disk, and counting how often a message came back. A
+//! delayed message waits in a queue of its delay's own, for RabbitMQ looks at the head of a queue alone
+//! when it expires messages; from there it goes straight back to the work queue, never through the
+//! exchange, so that no other queue sees an event twice.
+
+use std::time::Duration;
+
+use lapin::{
+    Channel, Connection, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use super::{QueueError, within};
+use crate::config;
+
+/// For one declaration. A quorum queue may have to elect a leader first.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How often a message may come back because its worker died. Innocent messages are counted too when
+/// they lie in the prefetch window of a worker that another message kills, so it is not small.
+const DELIVERY_LIMIT: i32 = 20;
+
+/// The names of a work queue's companions.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// The work queue.
+    pub work: String,
+    /// Where messages end that cannot be archived.
+    pub dead: String,
+}
+
+impl Names {
+    /// Of the configured queue.
+    pub fn of(queue: &config::Queue) -> Self {
+        Self {
+            work: queue.name.clone(),
+            dead: format!("{}.dead", queue.name),
+        }
+    }
+
+    /// The queue in which messages wait for `delay`.
+    pub fn retry(&self, delay: Duration) -> String {
+        let delay = humantime::format_duration(delay)
+            .to_string()
+            .replace(' ', "");
+        format!("{}.retry.{delay}", self.work)
+    }
+}
+
+/// As [`ensure`], on a channel of its own.
+pub async fn ensure_on(connection: &Connection, queue: &config::Queue) -> Result<(), QueueError> {
+    let channel = within(ANSWER, "open a channel", connection.create_channel()).await?;
+    ensure(&channel, queue).await
+}
+
+/// Declares everything, or with `declare = false` finds everything there.
+pub async fn ensure(channel: &Channel, queue: &config::Queue) -> Result<(), QueueError> {
+    let names = Names::of(queue);
+    exchange(channel, queue).await?;
+    declare(channel, &names.dead, quorum([]), queue.declare).await?;
+    for delay in &queue.retry_delays {
+        let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        let arguments = quorum([("x-message-ttl", AMQPValue::LongLongInt(ttl))]);
+        let arguments = dead_lettering(arguments, &names.work);
+        declare(channel, &names.retry(*delay), arguments, queue.declare).await?;
+    }
+    let arguments = quorum([("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT))]);
+    declare(
+        channel,
+        &names.work,
+        dead_lettering(arguments, &names.dead),
+        queue.declare,
+    )
+    .await?;
+    if queue.declare {
+        for key in &queue.routing_keys {
+            let bind = channel.queue_bind(
+                names.work.as_str().into(),
+                queue.exchange.as_str().into(),
+                key.as_str().into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
+            within(ANSWER, "bind the work queue", bind).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn exchange(channel: &Channel, queue: &config::Queue) -> Result<(), QueueError> {
+    let options = ExchangeDeclareOptions {
+        passive: !queue.declare,
+        durable: true,
+        ..Default::default()
+    };
+    let name = ShortString::from(queue.exchange.as_str());
+    let declare =
+        channel.exchange_declare(name, ExchangeKind::Topic, options, FieldTable::default());
+    within(ANSWER, "declare the exchange", declare).await
+}
+
+async fn declare(
+    channel: &Channel,
+    name: &str,
+    arguments: FieldTable,
+    create: bool,
+) -> Result<(), QueueError> {
+    let options = QueueDeclareOptions {
+        passive: !create,
+        durable: true,
+        ..Default::default()
+    };
+    let declare = channel.queue_declare(name.into(), options, arguments);
+    match within(ANSWER, "declare a queue", declare).await {
+        Ok(_) => Ok(()),
+        Err(QueueError::Broker { source, .. }) => {
+            let what = format!(
+                "{} the queue {name}",
+                if create { "declare" } else { "find" }
+            );
+            Err(QueueError::Broker { what, source })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn quorum<const N: usize>(more: [(&'static str, AMQPValue); N]) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    for (name, value) in more {
+        arguments.insert(name.into(), value);
+    }
+    arguments
+}
+
+/// What expires, or comes back too often, moves to queue `to`. By default RabbitMQ lets go of such a
+/// message before the target has it; `at-least-once` keeps it until then, and works only where an
+/// overflow refuses publishers instead of dropping messages.
+fn dead_lettering(mut arguments: FieldTable, to: &str) -> FieldTable {
+    for (name, value) in [
+        ("x-dead-letter-exchange", ""),
+        ("x-dead-letter-routing-key", to),
+        ("x-dead-letter-strategy", "at-least-once"),
+        ("x-overflow", "reject-publish"),
+    ] {
+        arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_queue_is_named_after_its_delay() {
+        let names = Names {
+            work: "callvault".into(),
+            dead: "callvault.dead".into(),
+        };
+        for (seconds, name) in [(10, "10s"), (60, "1m"), (90, "1m30s"), (21_600, "6h")] {
+            assert_eq!(
+                names.retry(Duration::from_secs(seconds)),
+                format!("callvault.retry.{name}")
+            );
+        }
+    }
+}

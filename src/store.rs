@@ -1,0 +1,561 @@
+//! Object storage: the only place that speaks to buckets.
+//!
+//! Objects are created, never overwritten: the first writer wins, and a later one is told that the key
+//! is taken. A failing store is nobody's fault but the store's, so each operation is repeated with
+//! backoff until it succeeds or the caller's patience ends.
+
+mod open;
+mod patience;
+
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::{
+    Attribute, AttributeValue, Attributes, Error as BackendError, GetOptions, MultipartUpload,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    UpdateVersion, path::Path,
+};
+
+use self::patience::Outage;
+use crate::{
+    body::{Body, Budget, WriteError},
+    config,
+    digest::{Hasher, Sha256},
+};
+
+/// A body up to this many bytes is one PUT: create-if-absent, and a single request.
+const SINGLE_PUT: u64 = 16 << 20;
+/// One part of a multipart upload, in bytes. All parts but the last are of this size, as some
+/// stores ask for; 10,000 of them, as many as S3 allows, hold 80 GiB.
+const PART: u64 = 8 << 20;
+/// Parts of one upload in flight.
+const PARTS_IN_FLIGHT: usize = 2;
+/// The largest manifest that is read back, in bytes.
+const LARGEST_MANIFEST: u64 = 64 << 20;
+
+/// All configured buckets, by name.
+#[derive(Debug)]
+pub struct Stores(HashMap<String, Arc<Bucket>>);
+
+/// One bucket, and the prefix in it that is callvault's.
+#[derive(Debug)]
+pub struct Bucket {
+    name: String,
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    /// The directory, where the bucket is a folder.
+    folder: Option<PathBuf>,
+    outage: Outage,
+}
+
+/// A store's failure, after all patience.
+#[derive(Debug, thiserror::Error)]
+#[error("bucket {bucket:?}: cannot {what}")]
+pub struct StoreError {
+    /// The bucket's name in the configuration.
+    pub bucket: String,
+    /// What was to be done, and on what.
+    pub what: String,
+    #[source]
+    source: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+}
+
+/// A mistake in a bucket's configuration that only its store can judge.
+#[derive(Debug)]
+pub struct OptionMistake {
+    /// The option, or none where the bucket as a whole is meant.
+    pub option: Option<String>,
+    /// What is wrong.
+    pub what: String,
+    /// How to mend it.
+    pub mend: String,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// The object is there, with these bytes: written now, or by somebody before.
+    Stored,
+    /// The key holds other bytes. Nothing was written.
+    Occupied,
+}
+
+/// What goes with an object's bytes.
+#[derive(Debug, Default)]
+pub struct About {
+    /// The object's media type.
+    pub content_type: Option<String>,
+    /// User metadata, made fit for headers (see [`crate::metadata`]).
+    pub metadata: Vec<(&'static str, String)>,
+}
+
+/// A small object read back, with what it takes to replace just this version of it.
+#[derive(Debug)]
+pub struct Found {
+    /// The object's bytes.
+    pub bytes: Bytes,
+    version: UpdateVersion,
+}
+
+impl Stores {
+    /// From buckets that were opened one by one.
+    pub fn new(buckets: impl IntoIterator<Item = Bucket>) -> Self {
+        let named = |bucket: Bucket| (bucket.name.clone(), Arc::new(bucket));
+        Self(buckets.into_iter().map(named).collect())
+    }
+
+    /// The bucket of that name in the configuration.
+    pub fn get(&self, name: &str) -> Option<&Arc<Bucket>> {
+        self.0.get(name)
+    }
+
+    /// Every bucket.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Bucket>> {
+        self.0.values()
+    }
+}
+
+impl Bucket {
+    /// Builds a bucket's client; no request is made. All mistakes are returned together.
+    pub fn open(settings: &config::Bucket) -> Result<Self, Vec<OptionMistake>> {
+        let (store, prefix, folder) = open::open(&settings.url, &settings.options)?;
+        let name = settings.name.clone();
+        Ok(Self {
+            outage: Outage::new(&name),
+            name,
+            store,
+            prefix,
+            folder,
+        })
+    }
+
+    /// The bucket's name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stores a body under a key that nothing else is at. Bodies of more than 16 MiB go up in
+    /// parts, for which stores have no create-if-absent: there the key is looked at first, and two
+    /// writers at the very same time would both write.
+    pub async fn put(
+        &self,
+        key: &str,
+        body: &Body,
+        about: &About,
+        budget: &Budget,
+        patience: Duration,
+    ) -> Result<Put, StoreError> {
+        let path = self.path(key)?;
+        let attempt = || async {
+            if body.len() <= SINGLE_PUT {
+                self.put_whole(&path, body, about, budget).await
+            } else {
+                self.put_parts(&path, body, about, budget).await
+            }
+        };
+        self.patiently(patience, &format!("store {key}"), attempt)
+            .await
+    }
+
+    /// Stores small bytes under a key where nothing is yet.
+    pub async fn create(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        about: &About,
+        patience: Duration,
+    ) -> Result<Put, StoreError> {
+        let path = self.path(key)?;
+        let attempt = || async {
+            let options = PutOptions {
+                attributes: self.attributes(about),
+                ..PutMode::Create.into()
+            };
+            match self
+                .store
+                .put_opts(&path, bytes.clone().into(), options)
+                .await
+            {
+                Ok(_) => Ok(Put::Stored),
+                Err(BackendError::AlreadyExists { .. }) => Ok(Put::Occupied),
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.patiently(patience, &format!("create {key}"), attempt)
+            .await
+    }
+
+    /// Reads a small object, if there is one.
+    pub async fn find(&self, key: &str, patience: Duration) -> Result<Option<Found>, StoreError> {
+        let path = self.path(key)?;
+        let attempt = || async {
+            let result = match self.store.get(&path).await {
+                Ok(result) => result,
+                Err(BackendError::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            if result.meta.size > LARGEST_MANIFEST {
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    "larger than any manifest",
+                )
+                .into());
+            }
+            let version = UpdateVersion {
+                e_tag: result.meta.e_tag.clone(),
+                version: result.meta.version.clone(),
+            };
+            Ok(Some(Found {
+                bytes: result.bytes().await?,
+                version,
+            }))
+        };
+        self.patiently(patience, &format!("read {key}"), attempt)
+            .await
+    }
+
+    /// Replaces an object, if it still is what was found. `Occupied`: somebody else was faster.
+    pub async fn replace(
+        &self,
+        key: &str,
+        found: &Found,
+        bytes: Bytes,
+        about: &About,
+        patience: Duration,
+    ) -> Result<Put, StoreError> {
+        let path = self.path(key)?;
+        let attempt = || async {
+            match &self.folder {
+                Some(folder) => {
+                    self.replace_in_folder(folder, &path, found, bytes.clone())
+                        .await
+                }
+                None => {
+                    let mode = PutMode::Update(found.version.clone());
+                    let options = PutOptions {
+                        attributes: self.attributes(about),
+                        ..mode.into()
+                    };
+                    match self
+                        .store
+                        .put_opts(&path, bytes.clone().into(), options)
+                        .await
+                    {
+                        Ok(_) => Ok(Put::Stored),
+                        Err(BackendError::Precondition { .. }) => Ok(Put::Occupied),
+                        Err(error) => Err(error.into()),
+                    }
+                }
+            }
+        };
+        self.patiently(patience, &format!("replace {key}"), attempt)
+            .await
+    }
+
+    /// Reads a whole object back into a body.
+    pub async fn get(
+        &self,
+        key: &str,
+        budget: &Budget,
+        patience: Duration,
+    ) -> Result<Body, StoreError> {
+        let path = self.path(key)?;
+        let attempt = || async {
+            let result = self.store.get(&path).await?;
+            let size = result.meta.size;
+            let mut writer = budget.writer(Some(size), size).await?;
+            let mut chunks = result.into_stream();
+            while let Some(chunk) = chunks.try_next().await? {
+                writer.write(chunk).await.map_err(|error| match error {
+                    WriteError::Spool(error) => error,
+                    too_large @ WriteError::TooLarge { .. } => io::Error::other(too_large),
+                })?;
+            }
+            Ok(writer.finish().await?)
+        };
+        self.patiently(patience, &format!("read {key}"), attempt)
+            .await
+    }
+
+    /// Overwrites whatever is under a key that no manifest names.
+    pub async fn overwrite(
+        &self,
+        key: &str,
+        body: &Body,
+        about: &About,
+        budget: &Budget,
+        patience: Duration,
+    ) -> Result<(), StoreError> {
+        let path = self.path(key)?;
+        let attempt = || self.upload(&path, body, about, budget);
+        self.patiently(patience, &format!("overwrite {key}"), attempt)
+            .await
+    }
+
+    /// One request that any working bucket answers.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        let listed = self.store.list(Some(&self.prefix)).next().await.transpose();
+        match listed {
+            // Without the right to list, an answer to a request for one key will do.
+            Err(BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. }) => {
+                let probe = self.path("callvault-check")?;
+                match self.store.head(&probe).await {
+                    Ok(_) | Err(BackendError::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(self.error("reach the store", error)),
+                }
+            }
+            Err(error) => Err(self.error("reach the store", error)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn put_whole(
+        &self,
+        path: &Path,
+        body: &Body,
+        about: &About,
+        budget: &Budget,
+    ) -> Result<Put, Cause> {
+        let (payload, _share) = self.payload(body, budget).await?;
+        let options = PutOptions {
+            attributes: self.attributes(about),
+            ..PutMode::Create.into()
+        };
+        match self.store.put_opts(path, payload, options).await {
+            Ok(_) => Ok(Put::Stored),
+            // Taken: by another worker, by an earlier attempt, or by this very request, whose answer
+            // was lost and which the client sent again.
+            Err(BackendError::AlreadyExists { .. }) => {
+                let same = self.holds(path, body).await?.unwrap_or(false);
+                Ok(if same { Put::Stored } else { Put::Occupied })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn put_parts(
+        &self,
+        path: &Path,
+        body: &Body,
+        about: &About,
+        budget: &Budget,
+    ) -> Result<Put, Cause> {
+        match self.holds(path, body).await? {
+            Some(true) => Ok(Put::Stored),
+            Some(false) => Ok(Put::Occupied),
+            None => self
+                .upload_parts(path, body, about, budget)
+                .await
+                .map(|()| Put::Stored),
+        }
+    }
+
+    async fn upload(
+        &self,
+        path: &Path,
+        body: &Body,
+        about: &About,
+        budget: &Budget,
+    ) -> Result<(), Cause> {
+        if body.len() > SINGLE_PUT {
+            return self.upload_parts(path, body, about, budget).await;
+        }
+        let (payload, _share) = self.payload(body, budget).await?;
+        let options = PutOptions {
+            attributes: self.attributes(about),
+            ..Default::default()
+        };
+        self.store.put_opts(path, payload, options).await?;
+        Ok(())
+    }
+
+    /// A small body's bytes, and the memory that they take where they come from a file.
+    async fn payload(
+        &self,
+        body: &Body,
+        budget: &Budget,
+    ) -> Result<(PutPayload, Option<crate::body::Share>), Cause> {
+        if let Some(chunks) = body.chunks() {
+            return Ok((chunks.iter().cloned().collect(), None));
+        }
+        let share = budget.work(body.len()).await?;
+        let len = usize::try_from(body.len()).map_err(io::Error::other)?;
+        Ok((body.range(0, len).await?.into(), Some(share)))
+    }
+
+    async fn upload_parts(
+        &self,
+        path: &Path,
+        body: &Body,
+        about: &About,
+        budget: &Budget,
+    ) -> Result<(), Cause> {
+        let options = PutMultipartOptions {
+            attributes: self.attributes(about),
+            ..Default::default()
+        };
+        let mut upload = self.store.put_multipart_opts(path, options).await?;
+        match send_parts(&mut *upload, body, budget).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // Parts that nobody completes are invisible, and billed.
+                if let Err(abort) = upload.abort().await {
+                    tracing::warn!(bucket = self.name, error = %abort, "could not abort a multipart upload");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether an object has these very bytes; `None` where there is no object.
+    async fn holds(&self, path: &Path, body: &Body) -> Result<Option<bool>, Cause> {
+        let head = GetOptions {
+            head: true,
+            ..Default::default()
+        };
+        let there = match self.store.get_opts(path, head).await {
+            Ok(there) => there,
+            Err(BackendError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if there.meta.size != body.len() {
+            return Ok(Some(false));
+        }
+        let noted = there.attributes.get(&Attribute::Metadata("sha256".into()));
+        if let Some(noted) = noted {
+            return Ok(Some(noted.as_ref() == body.sha256().to_string()));
+        }
+        Ok(Some(self.hash(path).await? == body.sha256()))
+    }
+
+    /// Reads an object for its SHA-256 alone.
+    async fn hash(&self, path: &Path) -> Result<Sha256, Cause> {
+        let chunks = self.store.get(path).await?.into_stream();
+        let hasher = chunks
+            .try_fold(Hasher::default(), async |mut hasher, chunk| {
+                hasher.update(&chunk);
+                Ok(hasher)
+            })
+            .await?;
+        Ok(hasher.finish())
+    }
+
+    /// A folder has no conditional replace, so writers take turns under a lock of the folder's.
+    async fn replace_in_folder(
+        &self,
+        folder: &std::path::Path,
+        path: &Path,
+        found: &Found,
+        bytes: Bytes,
+    ) -> Result<Put, Cause> {
+        let lock = folder.join(".callvault.lock");
+        let lock = tokio::task::spawn_blocking(move || {
+            let file = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(lock)?;
+            file.lock()?;
+            Ok::<_, io::Error>(file)
+        });
+        let _lock = lock.await.map_err(io::Error::other)??;
+        if self.store.get(path).await?.bytes().await? != found.bytes {
+            return Ok(Put::Occupied);
+        }
+        self.store.put(path, bytes.into()).await?;
+        Ok(Put::Stored)
+    }
+
+    /// What goes with an object; a folder keeps nothing beside the bytes and refuses to be asked.
+    fn attributes(&self, about: &About) -> Attributes {
+        if self.folder.is_some() {
+            return Attributes::new();
+        }
+        let content_type = about
+            .content_type
+            .iter()
+            .map(|value| (Attribute::ContentType, AttributeValue::from(value.clone())));
+        let metadata = about.metadata.iter().map(|(name, value)| {
+            (
+                Attribute::Metadata((*name).into()),
+                AttributeValue::from(value.clone()),
+            )
+        });
+        content_type.chain(metadata).collect()
+    }
+
+    fn path(&self, key: &str) -> Result<Path, StoreError> {
+        let full = if self.prefix.as_ref().is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}/{key}", self.prefix)
+        };
+        Path::parse(&full).map_err(|error| {
+            self.error(&format!("use {key:?} as a key"), BackendError::from(error))
+        })
+    }
+
+    fn error(&self, what: &str, source: impl Into<Cause>) -> StoreError {
+        StoreError {
+            bucket: self.name.clone(),
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+
+    async fn patiently<T, F: Future<Output = Result<T, Cause>>>(
+        &self,
+        patience: Duration,
+        what: &str,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, StoreError> {
+        self.outage
+            .wait_out(patience, attempt)
+            .await
+            .map_err(|source| self.error(what, source))
+    }
+}
+
+/// Sends a body's parts, a few at a time, each holding its memory until the store has it.
+async fn send_parts(
+    upload: &mut dyn MultipartUpload,
+    body: &Body,
+    budget: &Budget,
+) -> Result<(), Cause> {
+    let mut in_flight = stream::FuturesUnordered::new();
+    let mut at = 0;
+    while at < body.len() {
+        if in_flight.len() >= PARTS_IN_FLIGHT {
+            in_flight.try_next().await?;
+        }
+        let len = PART.min(body.len() - at);
+        // Waited for beside the parts in flight, whose memory comes free only as they are polled.
+        let share = loop {
+            tokio::select! {
+                share = budget.work(len) => break share?,
+                Some(sent) = in_flight.next() => sent?,
+            }
+        };
+        let bytes = body
+            .range(at, usize::try_from(len).map_err(io::Error::other)?)
+            .await?;
+        let part = upload.put_part(bytes.into());
+        in_flight.push(async move {
+            part.await?;
+            drop(share);
+            Ok::<(), Cause>(())
+        });
+        at += len;
+    }
+    while in_flight.try_next().await?.is_some() {}
+    upload.complete().await?;
+    Ok(())
+}

@@ -146,3 +146,165 @@ pub fn manifest_key(call: &CallAnalyzed) -> String {
     let date = call.created_at.format("%Y/%m/%d");
     format!("{date}/{}/{}/{MANIFEST}", call.call_id, call.request_id)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::event::Event;
+
+    const ACME: &str = "fb545ce8-68e1-4303-ab23-6ba0149fc4b1";
+
+    fn kind(name: &str, file: &str, bucket: &str) -> Kind {
+        Kind {
+            name: name.into(),
+            file: glob::Pattern::new(file).unwrap(),
+            check: Checker::None,
+            bucket: bucket.into(),
+            max_size: 1,
+        }
+    }
+
+    fn planner(template: &str) -> Planner {
+        let buckets = [
+            ("recordings", "acme_recordings"),
+            ("quarantine", "acme_quarantine"),
+        ];
+        let map = buckets.map(|(from, to)| (from.to_owned(), to.to_owned()));
+        Planner::new(
+            vec![
+                kind("recording", "*.wav", "recordings"),
+                kind("late", "recording.wav", "never"),
+            ],
+            KeyTemplate::parse(template).unwrap(),
+            "documents",
+            "quarantine",
+            Tenants::from([(ACME.parse().unwrap(), map.into())]),
+        )
+    }
+
+    fn call(urls: &[&str]) -> CallAnalyzed {
+        let attachments: Vec<_> = urls
+            .iter()
+            .map(|url| json!({"url": url, "agent_id": "a/1"}))
+            .collect();
+        let event = json!({
+            "event": "call.analyzed", "request_id": "r-1",
+            "data": {"id": "c-1", "created_at": "2023-08-24T23:30:00-02:00", "attachments": attachments},
+        });
+        match Event::parse(&Bytes::from(event.to_string())) {
+            Ok(Event::Analyzed(call)) => *call,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn keys(template: &str, urls: &[&str]) -> Vec<String> {
+        planner(template)
+            .plan(&call(urls))
+            .into_iter()
+            .map(|planned| planned.key)
+            .collect()
+    }
+
+    const DEFAULT: &str = "{date}/{call_id}/{request_id}/{file}";
+
+    #[test]
+    fn a_key_follows_from_the_event_and_its_date_is_in_utc() {
+        assert_eq!(
+            keys(DEFAULT, &["https://h/recording.wav?s=1"]),
+            ["2023/08/25/c-1/r-1/recording.wav"]
+        );
+        let all = "{year}-{month}-{day}/{call_id}/{request_id}/{kind}/{organization_id}/{agent_id}/x-{file}";
+        let url = format!("https://h/organization_{ACME}/notes.txt");
+        assert_eq!(
+            keys(all, &[&url]),
+            [format!("2023-08-25/c-1/r-1/other/{ACME}/a_1/x-notes.txt")]
+        );
+        assert_eq!(
+            keys(all, &["https://h/notes.txt"]),
+            ["2023-08-25/c-1/r-1/other/none/a_1/x-notes.txt"]
+        );
+    }
+
+    #[test]
+    fn no_two_attachments_of_an_event_share_a_key_nor_take_the_manifests() {
+        let urls = [
+            "https://h/1/a.wav",
+            "https://h/2/a.wav",
+            "https://h/a-2.wav",
+            "https://h/3/a.wav",
+        ];
+        let names: Vec<_> = keys(DEFAULT, &urls)
+            .iter()
+            .map(|key| key[19..].to_owned())
+            .collect();
+        assert_eq!(names, ["a.wav", "a-2.wav", "a-2-2.wav", "a-3.wav"]);
+        let key = &keys(DEFAULT, &["https://h/manifest.json"])[0];
+        assert!(key.ends_with("/manifest-2.json"), "{key}");
+        let keys = keys("{call_id}/{request_id}/{kind}", &urls[..2]);
+        assert_eq!(keys, ["c-1/r-1/recording", "c-1/r-1/recording-2"]);
+    }
+
+    #[test]
+    fn the_first_kind_that_matches_decides_and_what_none_matches_is_other() {
+        let (planner, call) = (
+            planner(DEFAULT),
+            call(&["https://h/recording.wav", "https://h/x.txt"]),
+        );
+        let planned = planner.plan(&call);
+        let found: Vec<_> = planned
+            .iter()
+            .map(|p| (p.kind.name.as_str(), p.bucket.as_str()))
+            .collect();
+        assert_eq!(found, [("recording", "recordings"), ("other", "documents")]);
+        assert_eq!(planned[1].kind.max_size, 64 << 20);
+    }
+
+    #[test]
+    fn a_tenants_attachments_go_to_its_own_buckets_where_its_map_has_them() {
+        let path = format!("https://h/organization_{ACME}");
+        let (planner, call) = (
+            planner(DEFAULT),
+            call(&[
+                &format!("{path}/a.wav"),
+                &format!("{path}/x.txt"),
+                "https://h/a.wav",
+            ]),
+        );
+        let planned = planner.plan(&call);
+        let found: Vec<_> = planned
+            .iter()
+            .map(|p| (p.bucket.as_str(), p.quarantine.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("acme_recordings", "acme_quarantine"),
+                ("documents", "acme_quarantine"),
+                ("recordings", "quarantine")
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_url_and_no_agent_makes_a_key_that_climbs(path in "[ -~]{0,80}", agent in "\\PC{0,40}") {
+            let Ok(url) = url::Url::parse(&format!("https://h/{path}")) else { return Ok(()) };
+            let mut call = call(&[url.as_str(), url.as_str()]);
+            for listed in &mut call.attachments {
+                let agent = serde_json::to_string(&agent).unwrap();
+                listed.agent_id = serde_json::value::RawValue::from_string(agent).ok();
+            }
+            let planned = planner("x/{call_id}/{request_id}/{agent_id}/{file}").plan(&call);
+            prop_assert_ne!(&planned[0].key, &planned[1].key);
+            for planned in planned {
+                prop_assert!(planned.key.starts_with("x/c-1/r-1/"));
+                prop_assert_eq!(planned.key.split('/').count(), 5);
+                prop_assert!(planned.key.split('/').all(|segment| !segment.is_empty() && !segment.starts_with('.')));
+            }
+        }
+    }
+}

@@ -209,7 +209,7 @@ fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
             field: "data.attachments".into(),
             expected: "an array",
         })?;
-    let one = |(at, item): (usize, &Box<RawValue>)| {
+    let one = |(at, item): (usize, &RawValue)| {
         let path = format!("data.attachments[{at}]");
         let fields: ListedFields = object(item, &path)?;
         let path = format!("{path}.url");
@@ -225,7 +225,12 @@ fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
             content_type: fields.content_type.as_deref().and_then(text_of),
         })
     };
-    items.iter().enumerate().map(one).collect()
+    items
+        .iter()
+        .map(|item| &**item)
+        .enumerate()
+        .map(one)
+        .collect()
 }
 
 /// The UUID of the first path segment of the form `organization_<uuid>`.

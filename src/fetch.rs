@@ -281,6 +281,7 @@ impl Source {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Phase {
     Head,
     Body,
@@ -293,7 +294,7 @@ fn classify(error: reqwest::Error, phase: Phase) -> FetchError {
     if let Some(forbidden) = forbidden {
         return FetchError::Forbidden(forbidden.clone());
     }
-    let tls = causes(&error).any(|cause| cause.is::<rustls::Error>());
+    let tls = causes(&error).any(|cause| cause.downcast_ref::<rustls::Error>().is_some());
     // The innermost cause says what happened; the ones around it say where.
     let words = causes(&error)
         .last()

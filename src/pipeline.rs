@@ -20,7 +20,7 @@ use crate::{
 /// Attachments of one event that are under way at once.
 const SIDE_BY_SIDE: usize = 8;
 /// What a store gets to take what was fetched, however late it is.
-const LEAST_PATIENCE: Duration = Duration::from_secs(60);
+const LEAST_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Turns events into archives. One serves all jobs of a process.
 #[derive(Debug)]

@@ -137,3 +137,172 @@ impl Rules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+
+    use super::*;
+    use crate::{event::EventError, fetch::guard::Forbidden, pipeline::Fault};
+
+    const DELAYS: [Duration; 2] = [Duration::from_secs(10), Duration::from_mins(1)];
+
+    fn decide(end: End, attempt: u32) -> Decision {
+        let rules = Rules {
+            delays: DELAYS.to_vec(),
+            refusals: 2,
+        };
+        rules.decide(
+            &Outcome {
+                ids: None,
+                end,
+                entries: Vec::new(),
+            },
+            attempt,
+        )
+    }
+
+    fn status(code: u16) -> FetchError {
+        FetchError::Status {
+            status: StatusCode::from_u16(code).unwrap(),
+        }
+    }
+
+    fn forbidden() -> FetchError {
+        Forbidden::Scheme {
+            scheme: "ftp".into(),
+        }
+        .into()
+    }
+
+    fn retry(delay: usize) -> Decision {
+        Decision::Retry {
+            delay: DELAYS[delay],
+            charged: true,
+        }
+    }
+
+    #[test]
+    fn what_is_done_is_acknowledged() {
+        for end in [
+            End::Archived,
+            End::Duplicate,
+            End::Ignored {
+                event: "call.started".into(),
+            },
+        ] {
+            assert_eq!(decide(end, 1), Decision::Ack);
+        }
+    }
+
+    #[test]
+    fn an_invalid_event_is_dead_at_once() {
+        let Decision::Dead(death) = decide(End::Invalid(EventError::TooDeep), 1) else {
+            panic!("not dead")
+        };
+        assert_eq!(death.reason, Reason::EventInvalid);
+    }
+
+    #[test]
+    fn a_fault_of_ours_waits_and_charges_nothing() {
+        let fault = || End::NotOurs(Fault::Spool(std::io::ErrorKind::StorageFull.into()));
+        for attempt in [1, 2, 3, 50] {
+            assert_eq!(
+                decide(fault(), attempt),
+                Decision::Retry {
+                    delay: DELAYS[0],
+                    charged: false
+                }
+            );
+        }
+        let nowhere = Rules {
+            delays: Vec::new(),
+            refusals: 2,
+        };
+        let outcome = Outcome {
+            ids: None,
+            end: fault(),
+            entries: Vec::new(),
+        };
+        assert_eq!(nowhere.decide(&outcome, 1), Decision::Requeue);
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_after_each_delay_and_is_then_exhausted() {
+        let may_pass = [408, 425, 429, 500, 502, 503, 504, 599].map(status);
+        let more = [
+            FetchError::Connect(String::new()),
+            FetchError::Timeout(String::new()),
+            FetchError::Tls(String::new()),
+            FetchError::BodyIncomplete(String::new()),
+        ];
+        for error in may_pass.into_iter().chain(more) {
+            let code = error.code();
+            let errors = || End::Partial(vec![status(503)]);
+            assert_eq!(decide(errors(), 1), retry(0), "{code}");
+            assert_eq!(decide(errors(), 2), retry(1), "{code}");
+            let rules = Rules {
+                delays: DELAYS.to_vec(),
+                refusals: 2,
+            };
+            let outcome = Outcome {
+                ids: None,
+                end: End::Partial(vec![error]),
+                entries: Vec::new(),
+            };
+            assert!(
+                matches!(rules.decide(&outcome, 1), Decision::Retry { .. }),
+                "{code}"
+            );
+            assert!(
+                matches!(rules.decide(&outcome, 3), Decision::Dead(d) if d.reason == Reason::RetriesExhausted),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_may_pass_at_first_and_is_then_final() {
+        for code in [401, 403, 404, 410] {
+            assert_eq!(decide(End::Partial(vec![status(code)]), 1), retry(0));
+            let second = decide(End::Partial(vec![status(code)]), 2);
+            assert!(
+                matches!(second, Decision::Dead(death) if death.reason == Reason::AttachmentUnavailable)
+            );
+        }
+    }
+
+    #[test]
+    fn what_will_never_pass_is_dead_with_the_most_telling_reason() {
+        let too_large = || FetchError::TooLarge { most: 1 };
+        for (errors, reason) in [
+            (vec![status(400)], Reason::AttachmentUnavailable),
+            (vec![status(204)], Reason::AttachmentUnavailable),
+            (vec![status(302)], Reason::AttachmentUnavailable),
+            (
+                vec![FetchError::TooManyRedirects(3)],
+                Reason::AttachmentUnavailable,
+            ),
+            (vec![status(400), too_large()], Reason::TooLarge),
+            (
+                vec![too_large(), forbidden(), status(400)],
+                Reason::UrlForbidden,
+            ),
+        ] {
+            let Decision::Dead(death) = decide(End::Partial(errors), 1) else {
+                panic!("not dead for {reason:?}")
+            };
+            assert_eq!(death.reason, reason);
+        }
+    }
+
+    #[test]
+    fn as_long_as_one_attachment_may_still_come_the_event_is_tried_again() {
+        assert_eq!(
+            decide(End::Partial(vec![forbidden(), status(503)]), 1),
+            retry(0)
+        );
+        let last = decide(End::Partial(vec![forbidden(), status(503)]), 3);
+        assert!(matches!(last, Decision::Dead(death) if death.reason == Reason::UrlForbidden));
+    }
+}

@@ -234,26 +234,23 @@ impl Bucket {
     ) -> Result<Put, StoreError> {
         let path = self.path(key)?;
         let attempt = || async {
-            match &self.folder {
-                Some(folder) => {
-                    self.replace_in_folder(folder, &path, found, bytes.clone())
-                        .await
-                }
-                None => {
-                    let mode = PutMode::Update(found.version.clone());
-                    let options = PutOptions {
-                        attributes: self.attributes(about),
-                        ..mode.into()
-                    };
-                    match self
-                        .store
-                        .put_opts(&path, bytes.clone().into(), options)
-                        .await
-                    {
-                        Ok(_) => Ok(Put::Stored),
-                        Err(BackendError::Precondition { .. }) => Ok(Put::Occupied),
-                        Err(error) => Err(error.into()),
-                    }
+            if let Some(folder) = &self.folder {
+                self.replace_in_folder(folder, &path, found, bytes.clone())
+                    .await
+            } else {
+                let mode = PutMode::Update(found.version.clone());
+                let options = PutOptions {
+                    attributes: self.attributes(about),
+                    ..mode.into()
+                };
+                match self
+                    .store
+                    .put_opts(&path, bytes.clone().into(), options)
+                    .await
+                {
+                    Ok(_) => Ok(Put::Stored),
+                    Err(BackendError::Precondition { .. }) => Ok(Put::Occupied),
+                    Err(error) => Err(error.into()),
                 }
             }
         };

@@ -128,7 +128,7 @@ impl KeyTemplate {
                     None => key += NONE,
                 },
                 Part::Field(Field::AgentId) => {
-                    key += &fields.agent_id.map_or(NONE.into(), name::safe)
+                    key += &fields.agent_id.map_or(NONE.into(), name::safe);
                 }
                 Part::Field(Field::File) => key += fields.file,
             }

@@ -36,7 +36,7 @@ pub(super) struct Archive {
 }
 
 /// How long a store that does not work is waited for: a person is waiting too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Archive {
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
@@ -204,7 +204,7 @@ impl Totals {
     }
 
     fn in_words(&self, took: Duration) -> String {
-        let mut words = format!(
+        let done = format!(
             "{} archived ({} attachments, {}), {} archived before, {} ignored",
             self.archived,
             self.attachments,
@@ -212,19 +212,21 @@ impl Totals {
             self.duplicate,
             self.ignored,
         );
-        for (count, what) in [
+        let not_done = [
             (
                 self.partial,
                 "partial: archive again when the rest can be had",
             ),
             (self.invalid, "invalid"),
             (self.failed, "failed: archive again when the store works"),
-        ] {
+        ];
+        let mut words = vec![done];
+        for (count, what) in not_done {
             if count > 0 {
-                words += &format!(", {count} {what}");
+                words.push(format!("{count} {what}"));
             }
         }
-        format!("{words}; {:.1} s", took.as_secs_f64())
+        format!("{}; {:.1} s", words.join(", "), took.as_secs_f64())
     }
 
     fn exit(&self) -> Exit {

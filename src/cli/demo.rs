@@ -116,9 +116,9 @@ impl Demo {
             .iter()
             .all(|(_, _, decision)| *decision == Decision::Ack);
         if self.json {
-            report_json(&done)
+            report_json(&done);
         } else {
-            self.report(&done)
+            self.report(&done);
         }
         Ok(if good { Exit::Done } else { Exit::Problems })
     }
@@ -230,14 +230,10 @@ fn checked(entry: &Entry) -> String {
         (_, Some(Kept::New(problem))) => format!("{}: {}", problem.code, problem.detail),
         (Some(Kept::New(Facts::Wav(wav))), _) => {
             let seconds = Duration::from_millis(wav.duration_ms).as_secs_f64();
-            format!(
-                "WAV {}, {} channel(s), {} Hz, {seconds:.1} s",
-                wav.codec.as_str(),
-                wav.channels,
-                wav.sample_rate_hz
-            )
+            let (codec, rate) = (wav.codec.as_str(), wav.sample_rate_hz);
+            format!("{codec}, {rate} Hz, {seconds:.1} s")
         }
-        (Some(Kept::New(Facts::Json)), _) => "JSON, and of its schema's shape".into(),
+        (Some(Kept::New(Facts::Json)), _) => "JSON of its schema's shape".into(),
         (Some(Kept::New(Facts::None)), _) => "not checked".into(),
         _ if entry.status == EntryStatus::Unavailable => "nothing to check".into(),
         _ => "by an earlier attempt".into(),

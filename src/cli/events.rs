@@ -61,9 +61,12 @@ fn open(path: &Path) -> io::Result<Input> {
     if path == Path::new("-") {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }
-    let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
-        true => Err(io::ErrorKind::IsADirectory.into()),
-        false => Ok(file),
+    let file = File::open(path).and_then(|file| {
+        if file.metadata()?.is_dir() {
+            Err(io::ErrorKind::IsADirectory.into())
+        } else {
+            Ok(file)
+        }
     });
     let file = file.map_err(|error| {
         io::Error::new(

@@ -51,7 +51,7 @@ impl Publish {
             declare(&config.queue).await.map_err(Failure::unreachable)?;
         }
         let publisher = Publisher::new(config.queue.url.clone());
-        let (mut published, mut refused) = (0_u64, 0_u64);
+        let (mut taken, mut refused) = (0_u64, 0_u64);
         for found in events {
             let found = found.map_err(Failure::usage)?;
             let (outcome, reason) = match publish(&publisher, &config.queue.exchange, &found).await
@@ -62,16 +62,16 @@ impl Publish {
                     ("unroutable", Some(error.to_string()))
                 }
                 Err(Refusal::Broker(error)) => {
-                    let done = format!("{published} events were published before {}", found.place);
+                    let done = format!("{taken} events were published before {}", found.place);
                     return Err(Failure::unreachable(
                         anyhow::Error::new(error).context(done),
                     ));
                 }
             };
             if reason.is_some() {
-                refused += 1
+                refused += 1;
             } else {
-                published += 1
+                taken += 1;
             }
             let place = &found.place;
             match &reason {
@@ -95,7 +95,7 @@ impl Publish {
                 String::new()
             };
             say(&format!(
-                "{published} published to exchange {:?}{rest}",
+                "{taken} published to exchange {:?}{rest}",
                 config.queue.exchange
             ));
         }

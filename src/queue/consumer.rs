@@ -324,10 +324,12 @@ fn report_settled(settled: &lapin::Result<bool>) {
     match settled {
         Ok(true) => {}
         Ok(false) => {
-            tracing::info!("a settlement came too late for its channel; the message is redelivered")
+            tracing::info!(
+                "a settlement came too late for its channel; the message is redelivered"
+            );
         }
         Err(error) => {
-            tracing::info!(%error, "a settlement was lost with its channel; the message is redelivered")
+            tracing::info!(%error, "a settlement was lost with its channel; the message is redelivered");
         }
     }
 }

@@ -146,6 +146,8 @@ fn as_integer(value: &AMQPValue) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use lapin::types::ShortString;
+
     use super::*;
     use crate::settle::Reason;
 
@@ -174,11 +176,11 @@ mod tests {
         };
         let dead = dead(&came(), 3, &death);
         assert_eq!(
-            dead.message_id().as_ref().map(|id| id.as_str()),
+            dead.message_id().as_ref().map(ShortString::as_str),
             Some("r-1")
         );
         let headers = dead.headers().as_ref().unwrap().inner();
-        let names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
+        let names: Vec<_> = headers.keys().map(ShortString::as_str).collect();
         assert_eq!(names, ["traceparent", ATTEMPT, DETAIL, FAILED_AT, REASON]);
         assert_eq!(
             headers[REASON],

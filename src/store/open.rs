@@ -23,7 +23,7 @@ type Options = BTreeMap<String, SecretString>;
 type Opened = (Arc<dyn ObjectStore>, Path, Option<PathBuf>);
 
 /// The longest that one request may take, 16 MiB of body over a slow line included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn open(url: &str, options: &Options) -> Result<Opened, Vec<OptionMistake>> {

@@ -68,6 +68,10 @@ impl Pool {
         }
     }
 
+    fn bytes(&self) -> u64 {
+        u64::from(self.total) * UNIT
+    }
+
     /// What is larger than the whole pool may have the whole pool: it runs alone, and it runs.
     fn units(&self, bytes: u64) -> u32 {
         u32::try_from(bytes.div_ceil(UNIT))
@@ -106,8 +110,10 @@ impl Budget {
         self.work.take(bytes).await
     }
 
-    /// A writer for a body of which `expected` bytes are announced and at most `most` will be taken.
+    /// A writer for a body of which `expected` bytes are announced and at most `most` will be taken,
+    /// or fewer where the whole spool holds fewer.
     pub async fn writer(&self, expected: Option<u64>, most: u64) -> io::Result<Writer> {
+        let most = most.min(self.spool.bytes());
         let reserve = expected.unwrap_or(most).min(most);
         let sink = if expected.is_some_and(|length| length > MEMORY_LIMIT) {
             self.spool_file(reserve).await?
@@ -388,7 +394,7 @@ mod tests {
             memory,
             spool,
             spool_dir: std::env::temp_dir(),
-            job_time: Duration::from_secs(60),
+            job_time: Duration::from_mins(1),
         })
     }
 

@@ -98,7 +98,6 @@ impl Config {
         let limits = sections::limits(root.section("limits"), &fetch, folder);
         let around = kinds::Around {
             names: &names,
-            limits: &limits,
             folder,
         };
         let attachments = kinds::kinds(root.section("attachments"), around);

@@ -65,7 +65,7 @@ pub enum FetchError {
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
     /// The origin declared, or sent, more than this kind of attachment may have.
-    #[error("the attachment has more than the {most} bytes that its kind may have")]
+    #[error("the attachment has more than the {most} bytes that its kind and limits.spool allow")]
     TooLarge {
         /// The limit, in bytes.
         most: u64,

@@ -1,6 +1,6 @@
 //! Logs: to standard error, one line a settled event, and no credential in any of them.
 
-use std::{error::Error, iter, time::Duration};
+use std::{error::Error, io::IsTerminal, iter, time::Duration};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -31,7 +31,10 @@ pub fn init(format: LogFormat, quiet: bool) {
         DEFAULT_FILTER
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // Fails only if there is a subscriber already, and then that one logs.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).try_init(),

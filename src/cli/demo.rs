@@ -79,7 +79,7 @@ impl Demo {
         };
 
         let (queue, mut deliveries) = mpsc::unbounded_channel();
-        let events = sample::events(&origin);
+        let events = sample::events(&origin).map_err(Failure::usage)?;
         let bar = progress(events.len());
         for (event, body) in events {
             // The receiver lives as long as this function.

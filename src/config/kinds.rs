@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, path::Path};
 
 use super::{
-    Check, Kind, Limits, Schema, WavLimits,
+    Check, Kind, Schema, WavLimits,
     buckets::Names,
     folder::Folder,
     mistake::{Fault, quoted},
@@ -80,7 +80,6 @@ fn built_in(file: &Path, value: Value) -> Node {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
     pub(super) names: &'a Names,
-    pub(super) limits: &'a Limits,
     pub(super) folder: &'a Folder,
 }
 
@@ -126,17 +125,6 @@ fn kind(
     let mend = "write the name of a table in [buckets]";
     let bucket = section.require("bucket", mend, |bucket| around.names.judge(bucket));
     let max_size = section.or("max_size", Bytes(default_size(&check))).0;
-    let Limits { memory, spool, .. } = *around.limits;
-    if max_size > memory && max_size > spool {
-        let [size, spool] = [max_size, spool].map(bytesize::ByteSize);
-        section.fault(
-            "max_size",
-            Fault::new(
-                format!("{size} fits neither into limits.memory nor into limits.spool, {spool}"),
-                "make max_size smaller or limits.spool larger",
-            ),
-        );
-    }
     Some(Kind {
         name: name.to_owned(),
         file: file?,

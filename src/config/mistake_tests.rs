@@ -152,7 +152,6 @@ fn a_kind_is_whole_and_can_be_reached() {
         [attachments.a] | file = 'a' | bucket = 'documents' | check = 'json' | schema = 'no.json' => 5: attachments.a.schema: cannot read "no.json"
         [attachments.a] | file = 'a' | bucket = 'documents' | check = 'wav' | wav = { channels = [] } => 5: attachments.a.wav.channels: an empty list accepts nothing
         [attachments.a] | file = 'a' | bucket = 'documents' | check = 'wav' | wav = { channels = [0] } => 5: attachments.a.wav.channels[0]: 0 is not between
-        [attachments.a] | file = 'a' | bucket = 'documents' | max_size = '30GiB' => 4: attachments.a.max_size: 30.0 GiB fits neither into limits.memory nor into limits.spool, 20.0 GiB
         [attachments.A] | file = 'a' | bucket = 'documents' => 1: attachments.A: not a kind's name
         [attachments.other] | file = 'a' | bucket = 'documents' => 1: attachments.other: `other` is what no kind matches
 "#,

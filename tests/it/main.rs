@@ -16,6 +16,9 @@
     reason = "a test that cannot go on says so by panicking"
 )]
 
+mod archiving;
+mod commands;
+mod failing;
 mod harness;
 mod support;
 mod wav;

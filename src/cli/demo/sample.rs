@@ -1,6 +1,6 @@
 //! A sample call: the provider's events, and attachments such as they name.
 
-use std::{collections::HashMap, f64::consts::TAU, io::Cursor};
+use std::{f64::consts::TAU, io::Cursor};
 
 use bytes::Bytes;
 use hound::{SampleFormat, WavSpec, WavWriter};
@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 use super::origin::Files;
 
 const CALLS: &str = "/organization_fb545ce8-68e1-4303-ab23-6ba0149fc4b1/calls";
+
+const ANALYSIS: &str = "19addcb3-4e2c-4730-a87d-6476b802691b/analysis.json";
+const RECORDING: &str = "e636898c-2677-4257-944a-1b655f8ba25c/recording.wav";
+const TRANSCRIPT: &str = "8472900a-f1f9-4710-bd84-b23942b38466/transcript.json";
+/// Not of the provider's.
+const BROKEN: &str = "0b1f6c0e-5a0f-4c53-9a41-6b8d1f1f6d2c/recording.wav";
 
 /// Samples a second: what telephones sound like.
 const RATE: u32 = 8000;
@@ -32,14 +38,27 @@ const TURNS: [(&str, &str); 6] = [
 /// How many events a call has.
 pub(super) const EVENTS: usize = 3;
 
-/// The provider's events, in the order in which a call sends them, with `origin` as their host.
-pub(super) fn events(origin: &str) -> [(&'static str, Bytes); EVENTS] {
-    let event = |text: &str| Bytes::from(text.replace("ORIGIN", origin));
-    [
-        ("call.started", event(include_str!("call.started.json"))),
-        ("call.ended", event(include_str!("call.ended.json"))),
-        ("call.analyzed", event(include_str!("call.analyzed.json"))),
-    ]
+/// Where the provider's sample events say that its files are.
+const PROVIDER: &str = "https://example";
+
+/// The provider's events, in the order in which a call sends them, with `origin` as their host. The
+/// last one lists one more recording, which is broken.
+pub(super) fn events(origin: &str) -> serde_json::Result<[(&'static str, Bytes); EVENTS]> {
+    let mut analyzed: Value = serde_json::from_str(include_str!("events/call.analyzed.json"))?;
+    if let Some(list) = analyzed["data"]["attachments"].as_array_mut() {
+        list.push(
+            json!({"content_type": "audio/x-wav", "url": format!("{PROVIDER}{CALLS}/{BROKEN}")}),
+        );
+    }
+    let event = |text: &str| Bytes::from(text.replace(PROVIDER, origin));
+    Ok([
+        (
+            "call.started",
+            event(include_str!("events/call.started.json")),
+        ),
+        ("call.ended", event(include_str!("events/call.ended.json"))),
+        ("call.analyzed", event(&analyzed.to_string())),
+    ])
 }
 
 /// The attachments that the last event names. The second recording is cut short.
@@ -47,24 +66,14 @@ pub(super) fn files() -> Result<Files, hound::Error> {
     let recording = Bytes::from(recording()?);
     let cut_short = recording.slice(..recording.len() / 3);
     let json = |value: &Value| Bytes::from(format!("{value:#}\n"));
-    Ok(HashMap::from([
-        (
-            format!("{CALLS}/19addcb3-4e2c-4730-a87d-6476b802691b/analysis.json"),
-            ("application/json", json(&analysis())),
-        ),
-        (
-            format!("{CALLS}/e636898c-2677-4257-944a-1b655f8ba25c/recording.wav"),
-            ("audio/x-wav", recording),
-        ),
-        (
-            format!("{CALLS}/8472900a-f1f9-4710-bd84-b23942b38466/transcript.json"),
-            ("application/json", json(&transcript())),
-        ),
-        (
-            format!("{CALLS}/0b1f6c0e-5a0f-4c53-9a41-6b8d1f1f6d2c/recording.wav"),
-            ("audio/x-wav", cut_short),
-        ),
-    ]))
+    let files = [
+        (ANALYSIS, "application/json", json(&analysis())),
+        (RECORDING, "audio/x-wav", recording),
+        (TRANSCRIPT, "application/json", json(&transcript())),
+        (BROKEN, "audio/x-wav", cut_short),
+    ];
+    let file = |(path, content_type, bytes)| (format!("{CALLS}/{path}"), (content_type, bytes));
+    Ok(files.map(file).into())
 }
 
 fn analysis() -> Value {

@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod amqp;
+pub(crate) mod call;
 pub(crate) mod config;
 pub(crate) mod origin;
 pub(crate) mod s3;

@@ -1,0 +1,361 @@
+//! What becomes of an event that can be archived: from the exchange to objects and a manifest.
+
+use std::{fs, path::Path, time::Duration};
+
+use callvault::digest::Sha256;
+use serde_json::{Value, json};
+
+use crate::support::{
+    amqp::Amqp, call, config::Setup, origin::Origin, s3::S3, servers, wait::eventually,
+    worker::Worker,
+};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A worker that consumes, and the ingress.
+async fn start(setup: &Setup) -> (Worker, Amqp) {
+    let worker = Worker::start(&setup.write());
+    worker.wait_log("consuming").await;
+    (worker, Amqp::connect(servers::rabbit().await).await)
+}
+
+async fn publish(amqp: &Amqp, setup: &Setup, body: &[u8]) {
+    amqp.publish(&setup.exchange(), "call.analyzed", Some("id"), body)
+        .await;
+}
+
+/// The sample call's manifest in a folder, once it is there.
+async fn manifest(setup: &Setup) -> Value {
+    read_json(&setup.folder("documents").join(call::MANIFEST)).await
+}
+
+async fn read_json(path: &Path) -> Value {
+    let bytes = eventually(DEADLINE, &path.display().to_string(), async || {
+        fs::read(path).ok()
+    })
+    .await;
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+/// The worker is told to stop, and has settled everything by its end.
+async fn stop(mut worker: Worker, amqp: &Amqp, setup: &Setup) -> String {
+    worker.term();
+    assert!(
+        worker.wait_exit(DEADLINE).await.success(),
+        "exit code of a drain"
+    );
+    for queue in [setup.queue().to_owned(), format!("{}.dead", setup.queue())] {
+        assert_eq!(
+            amqp.count(&queue).await,
+            Some(0),
+            "messages left in {queue}"
+        );
+    }
+    worker.log()
+}
+
+#[tokio::test]
+async fn the_providers_event_becomes_checked_objects_and_a_manifest_on_s3() {
+    let (setup, origin, s3) = (
+        Setup::s3().await,
+        Origin::start().await,
+        servers::s3().await,
+    );
+    let event = call::served(&origin);
+    let (worker, amqp) = start(&setup).await;
+    publish(&amqp, &setup, &event).await;
+
+    let key = |bucket: &str, key: &str| format!("{}/{key}", setup.prefix(bucket));
+    let manifest_key = key("documents", call::MANIFEST);
+    let (headers, manifest) = eventually(DEADLINE, "the manifest", async || {
+        s3.get(S3::BUCKET, &manifest_key).await
+    })
+    .await;
+    assert_eq!(headers["content-type"], "application/json");
+    let text = String::from_utf8(manifest.to_vec()).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["schema"], "callvault.manifest/v1");
+    assert_eq!(manifest["status"], "complete");
+    assert_eq!(manifest["call"]["from"], "+12183925232");
+    assert_eq!(manifest["call"]["user_id"], 42);
+    assert_eq!(manifest["event"]["sha256"], Sha256::of(&event).to_string());
+    assert_eq!(manifest["event"]["attempt"], 1);
+    assert!(
+        text.contains(std::str::from_utf8(event.trim_ascii_end()).unwrap()),
+        "the event as received"
+    );
+
+    for (at, (name, content_type, bytes)) in call::files().into_iter().enumerate() {
+        let bucket = if name == "recording.wav" {
+            "recordings"
+        } else {
+            "documents"
+        };
+        let object_key = format!("{}/{name}", call::FOLDER);
+        let (headers, stored) = s3.get(S3::BUCKET, &key(bucket, &object_key)).await.unwrap();
+        assert_eq!(stored, bytes, "{name}");
+        let sha256 = Sha256::of(&bytes).to_string();
+        let entry = &manifest["attachments"][at];
+        assert_eq!(
+            entry["object"],
+            json!({"bucket": bucket, "key": object_key, "size": bytes.len(), "sha256": sha256, "content_type": content_type})
+        );
+        assert_eq!(entry["status"], "archived");
+        assert_eq!(entry["organization_id"], call::ORGANIZATION);
+        assert_eq!(headers["content-type"], content_type);
+        for (metadata, value) in [
+            ("call_id", "5e09c7cc-27e8-4d91-89ee-4ea5bafaaa15"),
+            ("request_id", "00552b38-d0e7-460f-9877-a7c8c8b2ff8c"),
+            ("conversation_id", "742993a5-c9c6-4d7d-bf09-31417a1c04a9"),
+            ("kind", name.split('.').next().unwrap()),
+            ("agent_id", call::AGENT),
+            ("organization_id", call::ORGANIZATION),
+            ("sha256", &sha256),
+            ("callvault_version", env!("CARGO_PKG_VERSION")),
+        ] {
+            assert_eq!(
+                headers[&format!("x-amz-meta-{metadata}")],
+                value,
+                "{metadata} of {name}"
+            );
+        }
+        if name == "recording.wav" {
+            let check = json!({"type": "wav", "codec": "pcm_s16le", "channels": 1, "sample_rate_hz": 8000, "bits_per_sample": 16, "duration_ms": 1000});
+            assert_eq!(entry["check"], check);
+            assert_eq!(headers["x-amz-meta-wav_codec"], "pcm_s16le");
+            assert_eq!(headers["x-amz-meta-duration_ms"], "1000");
+        } else {
+            assert_eq!(entry["check"], json!({"type": "json"}));
+        }
+    }
+    let log = stop(worker, &amqp, &setup).await;
+    assert!(log.contains("outcome=\"archived\""), "{log}");
+    let keys = s3.list(S3::BUCKET, &setup.name).await;
+    assert_eq!(keys.len(), 4, "three objects and a manifest: {keys:?}");
+}
+
+#[tokio::test]
+async fn the_same_event_in_a_folder_has_the_same_keys_and_bytes() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    let (worker, amqp) = start(&setup).await;
+    publish(&amqp, &setup, &call::served(&origin)).await;
+    let manifest = manifest(&setup).await;
+    assert_eq!(manifest["status"], "complete");
+    for (name, _, bytes) in call::files() {
+        let bucket = if name == "recording.wav" {
+            "recordings"
+        } else {
+            "documents"
+        };
+        let file = setup.folder(bucket).join(call::FOLDER).join(name);
+        assert_eq!(fs::read(file).unwrap(), bytes, "{name}");
+    }
+    stop(worker, &amqp, &setup).await;
+}
+
+#[tokio::test]
+async fn other_events_are_acknowledged_and_one_without_attachments_gets_a_manifest() {
+    let mut setup = Setup::folders().await;
+    setup.set("queue", "routing_keys", r##"["call.#"]"##);
+    let (worker, amqp) = start(&setup).await;
+    for (key, body) in [("call.started", call::STARTED), ("call.ended", call::ENDED)] {
+        amqp.publish(&setup.exchange(), key, None, body.as_bytes())
+            .await;
+    }
+    publish(&amqp, &setup, &call::with_urls(&[])).await;
+    let manifest = manifest(&setup).await;
+    assert_eq!(
+        (&manifest["status"], &manifest["attachments"]),
+        (&json!("complete"), &json!([]))
+    );
+    let log = stop(worker, &amqp, &setup).await;
+    assert_eq!(log.matches("outcome=\"ignored\"").count(), 2, "{log}");
+}
+
+#[tokio::test]
+async fn two_recordings_of_one_event_are_both_kept() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    origin.put("/1/recording.wav", call::wav(100), "audio/x-wav");
+    origin.put("/2/recording.wav", call::wav(200), "audio/x-wav");
+    let (worker, amqp) = start(&setup).await;
+    let urls = [
+        origin.url("/1/recording.wav"),
+        origin.url("/2/recording.wav"),
+    ];
+    publish(&amqp, &setup, &call::with_urls(&[&urls[0], &urls[1]])).await;
+    manifest(&setup).await;
+    let folder = setup.folder("recordings").join(call::FOLDER);
+    assert_eq!(
+        fs::read(folder.join("recording.wav")).unwrap(),
+        call::wav(100)
+    );
+    assert_eq!(
+        fs::read(folder.join("recording-2.wav")).unwrap(),
+        call::wav(200)
+    );
+    stop(worker, &amqp, &setup).await;
+}
+
+#[tokio::test]
+async fn a_tenants_recordings_land_in_its_own_bucket_and_the_rest_where_all_do() {
+    let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
+    let organization = call::ORGANIZATION;
+    setup.append(&format!(
+        "[buckets.acme]\nurl = \"file:archive/acme\"\n\
+         [[tenants]]\norganization_id = \"{organization}\"\nbuckets = {{ recordings = \"acme\" }}\n"
+    ));
+    let (worker, amqp) = start(&setup).await;
+    publish(&amqp, &setup, &call::served(&origin)).await;
+    let manifest = manifest(&setup).await;
+    assert_eq!(manifest["attachments"][1]["object"]["bucket"], "acme");
+    assert_eq!(manifest["attachments"][0]["object"]["bucket"], "documents");
+    assert!(
+        setup
+            .folder("acme")
+            .join(call::FOLDER)
+            .join("recording.wav")
+            .exists()
+    );
+    assert!(!setup.folder("recordings").join(call::FOLDER).exists());
+    stop(worker, &amqp, &setup).await;
+}
+
+#[tokio::test]
+async fn what_fails_its_check_is_quarantined_unchanged_with_its_problem() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    let broken = [
+        (
+            "recording.wav",
+            "wav_truncated",
+            call::wav(8000).slice(..1000),
+        ),
+        (
+            "transcript.json",
+            "json_shape",
+            br#"{"turns":[{"text":"a"},{"text":7}]}"#[..].into(),
+        ),
+        ("analysis.json", "json_syntax", b"{\"a\":"[..].into()),
+    ];
+    let mut urls = Vec::new();
+    for (name, _, bytes) in &broken {
+        origin.put(
+            &format!("/{name}"),
+            bytes.clone(),
+            "application/octet-stream",
+        );
+        urls.push(origin.url(&format!("/{name}")));
+    }
+    let (worker, amqp) = start(&setup).await;
+    let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+    publish(&amqp, &setup, &call::with_urls(&urls)).await;
+    let manifest = manifest(&setup).await;
+    assert_eq!(manifest["status"], "complete", "nothing is missing");
+    for (at, (name, code, bytes)) in broken.iter().enumerate() {
+        let entry = &manifest["attachments"][at];
+        assert_eq!(
+            (&entry["status"], &entry["problem"]["code"]),
+            (&json!("quarantined"), &json!(code))
+        );
+        assert_eq!(entry["object"]["bucket"], "quarantine");
+        let kept = fs::read(setup.folder("quarantine").join(call::FOLDER).join(name)).unwrap();
+        assert_eq!(kept, *bytes, "{name}");
+    }
+    assert_eq!(
+        manifest["attachments"][1]["problem"]["detail"],
+        r#"/turns/1/text: 7 is not of type "string""#
+    );
+    let log = stop(worker, &amqp, &setup).await;
+    assert!(
+        !log.contains("is not of type"),
+        "a file's text is not logged: {log}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_delivered_again_is_a_duplicate_and_changes_nothing() {
+    let (setup, origin) = (Setup::s3().await, Origin::start().await);
+    let s3 = servers::s3().await;
+    let event = call::served(&origin);
+    let (worker, amqp) = start(&setup).await;
+    publish(&amqp, &setup, &event).await;
+    worker.wait_log("outcome=\"archived\"").await;
+    let key = format!("{}/{}", setup.prefix("documents"), call::MANIFEST);
+    let (_, first) = s3.get(S3::BUCKET, &key).await.unwrap();
+    publish(&amqp, &setup, &event).await;
+    worker.wait_log("outcome=\"duplicate\"").await;
+    stop(worker, &amqp, &setup).await;
+    let (_, second) = s3.get(S3::BUCKET, &key).await.unwrap();
+    assert_eq!(first, second, "a complete manifest is never replaced");
+    assert_eq!(s3.list(S3::BUCKET, &setup.name).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_large_recording_goes_through_a_file_and_up_in_parts() {
+    let (setup, origin) = (Setup::s3().await, Origin::start().await);
+    let s3 = servers::s3().await;
+    let large = call::wav(20_000_000);
+    origin.put("/recording.wav", large.clone(), "audio/x-wav");
+    let (worker, amqp) = start(&setup).await;
+    publish(
+        &amqp,
+        &setup,
+        &call::with_urls(&[&origin.url("/recording.wav")]),
+    )
+    .await;
+    worker.wait_log("outcome=\"archived\"").await;
+    let key = format!(
+        "{}/{}/recording.wav",
+        setup.prefix("recordings"),
+        call::FOLDER
+    );
+    let (headers, stored) = s3.get(S3::BUCKET, &key).await.unwrap();
+    assert!(stored == large, "other bytes than the origin's");
+    assert_eq!(headers["x-amz-meta-sha256"], Sha256::of(&large).to_string());
+    assert_eq!(
+        s3.list_uploads(S3::BUCKET, &setup.name).await,
+        [""; 0],
+        "unfinished uploads"
+    );
+    let spooled: Vec<_> = fs::read_dir(setup.dir())
+        .unwrap()
+        .map(|f| f.unwrap().file_name())
+        .collect();
+    assert_eq!(spooled.len(), 2, "only configuration and log: {spooled:?}");
+    stop(worker, &amqp, &setup).await;
+}
+
+#[tokio::test]
+async fn an_object_that_an_earlier_attempt_left_is_kept_if_it_deserves_its_place() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    let event = call::served(&origin);
+    let good = setup
+        .folder("documents")
+        .join(call::FOLDER)
+        .join("analysis.json");
+    let bad = setup
+        .folder("documents")
+        .join(call::FOLDER)
+        .join("transcript.json");
+    fs::create_dir_all(good.parent().unwrap()).unwrap();
+    fs::write(&good, r#"{"summary": "of an earlier attempt"}"#).unwrap();
+    fs::write(&bad, "cut sho").unwrap();
+    let (worker, amqp) = start(&setup).await;
+    publish(&amqp, &setup, &event).await;
+    let manifest = manifest(&setup).await;
+    stop(worker, &amqp, &setup).await;
+    assert_eq!(
+        fs::read_to_string(&good).unwrap(),
+        r#"{"summary": "of an earlier attempt"}"#
+    );
+    assert_eq!(
+        fs::read_to_string(&bad).unwrap(),
+        r#"{"turns": [{"text": "hello"}]}"#
+    );
+    for (at, file) in [(0, &good), (2, &bad)] {
+        let sha256 = Sha256::of(&fs::read(file).unwrap()).to_string();
+        assert_eq!(
+            manifest["attachments"][at]["object"]["sha256"], sha256,
+            "the manifest tells the truth"
+        );
+    }
+}

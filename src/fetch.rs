@@ -1,4 +1,4 @@
-//! Downloads: URL and limits → a complete [`Body`](crate::body::Body), or why not.
+//! Downloads: URL and limits → a complete [`Body`], or why not.
 //!
 //! The only place that speaks HTTP to origins. URLs come from events that anybody may have written, so
 //! each one, and each redirect, passes the [`Guard`]; so does the address that a socket connects to.

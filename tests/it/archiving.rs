@@ -156,7 +156,7 @@ async fn the_same_event_in_a_folder_has_the_same_keys_and_bytes() {
 #[tokio::test]
 async fn other_events_are_acknowledged_and_one_without_attachments_gets_a_manifest() {
     let mut setup = Setup::folders().await;
-    setup.set("queue", "routing_keys", r##"["call.#"]"##);
+    setup.set("queue", "routing_keys", r#"["call.#"]"#);
     let (worker, amqp) = start(&setup).await;
     for (key, body) in [("call.started", call::STARTED), ("call.ended", call::ENDED)] {
         amqp.publish(&setup.exchange(), key, None, body.as_bytes())

@@ -413,3 +413,39 @@ fn the_manual_is_a_configuration_without_mistakes() {
         stdout(&output)
     );
 }
+
+/// The TOML of the README, as one configuration.
+#[test]
+fn the_readmes_examples_are_a_configuration_without_mistakes() {
+    let readme = include_str!("../../README.md");
+    let examples = readme
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap());
+    let toml: String = examples.collect();
+    assert!(
+        toml.contains("[[tenants]]") && toml.contains("[attachments.summary]"),
+        "{toml}"
+    );
+    let schema = readme
+        .split("```json\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("config/schemas")).unwrap();
+    fs::write(dir.path().join("config/callvault.toml"), toml).unwrap();
+    fs::write(
+        dir.path().join("config/schemas/summary.schema.json"),
+        schema,
+    )
+    .unwrap();
+    let output = callvault([
+        "check",
+        "--config",
+        dir.path().join("config/callvault.toml").to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}

@@ -322,8 +322,10 @@ impl Body {
             body: self.clone(),
             at,
         };
+        // Allocated here, not on the blocking thread: the system's allocator keeps what each of many
+        // threads has freed, and memory would grow with their number.
+        let mut bytes = BytesMut::zeroed(len);
         blocking(move || {
-            let mut bytes = BytesMut::zeroed(len);
             reader.read_exact(&mut bytes)?;
             Ok(bytes.freeze())
         })

@@ -359,3 +359,92 @@ async fn an_object_that_an_earlier_attempt_left_is_kept_if_it_deserves_its_place
         );
     }
 }
+
+/// A chunk as RIFF writes it.
+fn chunk(id: &str, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len()).unwrap().to_le_bytes();
+    [id.as_bytes(), &len, body].concat()
+}
+
+/// A WAV file of these chunks.
+fn riff(chunks: &[Vec<u8>]) -> Vec<u8> {
+    chunk("RIFF", &[b"WAVE", &*chunks.concat()].concat())
+}
+
+/// A `fmt ` chunk: tag, channels, rate, block size, bits.
+fn fmt(tag: u16, channels: u16, rate: u32, block: u16, bits: u16) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend([tag, channels].map(u16::to_le_bytes).concat());
+    // The byte rate comes after the rate, is often wrong, and is not judged.
+    body.extend([rate, rate].map(u32::to_le_bytes).concat());
+    body.extend([block, bits].map(u16::to_le_bytes).concat());
+    chunk("fmt ", &body)
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_code_and_the_refused_bytes_are_in_quarantine() {
+    let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
+    setup.append(
+        "[attachments.recording]\nfile = \"*.wav\"\ncheck = \"wav\"\nbucket = \"recordings\"\nwav = { channels = [1] }\n\
+         [attachments.text]\nfile = \"*.json\"\ncheck = \"json\"\nschema = \"object.json\"\nbucket = \"documents\"",
+    );
+    fs::write(setup.dir().join("object.json"), r#"{"type": "object"}"#).unwrap();
+    let (mono, data) = (fmt(1, 1, 8000, 2, 16), chunk("data", &[0; 160]));
+    let refused: [(&str, Vec<u8>); 11] = [
+        ("wav_not_riff.wav", b"<html>Not Found</html>".to_vec()),
+        ("wav_no_fmt.wav", riff(&[chunk("data", &[])])),
+        (
+            "wav_no_data.wav",
+            riff(&[mono.clone(), chunk("LIST", b"INFO")]),
+        ),
+        (
+            "wav_bad_fmt.wav",
+            riff(&[fmt(1, 1, 8000, 7, 16), data.clone()]),
+        ),
+        (
+            "wav_unsupported_codec.wav",
+            riff(&[fmt(0x55, 1, 8000, 1, 0), data.clone()]),
+        ),
+        (
+            "wav_limits.wav",
+            riff(&[fmt(1, 2, 8000, 4, 16), data.clone()]),
+        ),
+        ("wav_truncated.wav", riff(&[mono, data])[..100].to_vec()),
+        ("json_not_utf8.json", b"{\"a\": \"\xff\"}".to_vec()),
+        ("json_syntax.json", b"{\"a\": 1,}".to_vec()),
+        (
+            "json_too_deep.json",
+            [b"[".repeat(128), b"]".repeat(128)].concat(),
+        ),
+        ("json_shape.json", b"[]".to_vec()),
+    ];
+    let urls = refused.each_ref().map(|(name, bytes)| {
+        origin.put(
+            &format!("/{name}"),
+            bytes.clone(),
+            "application/octet-stream",
+        );
+        origin.url(&format!("/{name}"))
+    });
+    let (worker, amqp) = start(&setup).await;
+    publish(
+        &amqp,
+        &setup,
+        &call::with_urls(&urls.each_ref().map(String::as_str)),
+    )
+    .await;
+    let manifest = manifest(&setup).await;
+    stop(worker, &amqp, &setup).await;
+    for (at, (name, bytes)) in refused.iter().enumerate() {
+        let entry = &manifest["attachments"][at];
+        assert_eq!(entry["status"], "quarantined", "{entry:#}");
+        assert_eq!(entry["problem"]["code"], name.split('.').next().unwrap());
+        assert_eq!(entry["object"]["sha256"], Sha256::of(bytes).to_string());
+        let kept = setup.folder("quarantine").join(call::FOLDER).join(name);
+        assert!(fs::read(kept).unwrap() == *bytes, "{name}: other bytes");
+    }
+    assert!(
+        !setup.folder("recordings").join(call::FOLDER).exists(),
+        "nothing false is archived"
+    );
+}

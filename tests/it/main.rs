@@ -18,6 +18,7 @@
 
 mod archiving;
 mod commands;
+mod deploying;
 mod failing;
 mod harness;
 mod support;

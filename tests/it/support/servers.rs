@@ -23,6 +23,9 @@ use super::{s3::S3, wait::eventually};
 /// More than `tests/serve` gives its servers, which says better what went wrong.
 const STARTUP: Duration = Duration::from_secs(90);
 
+/// The script that runs servers.
+const SERVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/serve");
+
 /// The URL of the shared broker: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
 pub(crate) async fn rabbit() -> &'static str {
     &shared().await.rabbit
@@ -168,6 +171,22 @@ impl Server {
         .await;
     }
 
+    /// Runs `rabbitmqctl` on the broker.
+    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) {
+        let mut command = Command::new(SERVE);
+        let output = command
+            .arg("rabbitmqctl")
+            .arg(self.dir.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     /// The name of the broker's node, as `tests/serve` makes it.
     fn node(&self) -> String {
         format!(
@@ -265,7 +284,7 @@ fn target() -> PathBuf {
 }
 
 fn serve(server: &str, dir: &Path) -> Command {
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/serve"));
+    let mut command = Command::new(SERVE);
     command
         .arg(server)
         .arg(dir)

@@ -11,7 +11,7 @@ mod resolve;
 use std::{error::Error as StdError, iter, sync::Arc, time::Duration};
 
 use reqwest::{
-    Client, Response, StatusCode,
+    Certificate, Client, Response, StatusCode,
     header::{
         ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, LOCATION,
     },
@@ -22,7 +22,7 @@ use url::Url;
 use self::guard::{Forbidden, Guard};
 use crate::{
     body::{Body, Budget, WriteError},
-    config,
+    config, roots,
 };
 
 /// Quick tries of one download before the job gives up for this attempt.
@@ -155,7 +155,12 @@ impl Fetcher {
     /// A fetcher that keeps to the given rules.
     pub fn new(rules: &config::Fetch) -> Result<Self, reqwest::Error> {
         let guard = Arc::new(Guard::new(rules));
+        let roots = roots::beside_the_environments();
+        let roots = roots
+            .iter()
+            .filter_map(|der| Certificate::from_der(der).ok());
         let client = Client::builder()
+            .tls_certs_merge(roots)
             // A proxy would connect in our stead, past the guard.
             .no_proxy()
             // Followed by hand, so that each hop is judged before it is taken.

@@ -40,6 +40,8 @@ pub mod check;
 pub mod metadata;
 pub mod store;
 
+pub mod roots;
+
 pub mod manifest;
 
 pub mod settle;

@@ -37,6 +37,9 @@ pub enum QueueError {
         /// For how long it was waited for.
         within: Duration,
     },
+    /// The broker ended the consumer: its queue was deleted, or the queue's node went away.
+    #[error("the broker cancelled the consumer: its queue was deleted, or is unavailable")]
+    Cancelled,
     /// The broker, or the connection to it, failed.
     #[error("the broker refuses, or the connection to it broke: cannot {what}")]
     Broker {

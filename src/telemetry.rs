@@ -19,16 +19,20 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged unless `RUST_LOG` says otherwise. The AMQP client reports each closed channel as
-/// an error of its own; callvault reports it once, with what follows.
-const DEFAULT_FILTER: &str = "info,lapin=off";
+/// Libraries that report by themselves what callvault reports with what follows from it: each closed
+/// channel, each certificate that is not right.
+macro_rules! silenced {
+    ($level:literal) => {
+        concat!($level, ",lapin=off,rustls_platform_verifier=off")
+    };
+}
 
 /// Starts logging. `quiet` is for commands whose reports go to a person: warnings and errors alone.
 pub fn init(format: LogFormat, quiet: bool) {
     let default = if quiet {
-        "warn,lapin=off"
+        silenced!("warn")
     } else {
-        DEFAULT_FILTER
+        silenced!("info")
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = fmt()

@@ -1,10 +1,10 @@
 //! Taking deliveries: one task a delivery, settled when its job has ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel, Connection, Consumer,
     message::Delivery,
@@ -88,18 +88,22 @@ impl Worker {
     /// within `grace`. What is not finished goes back to the queue.
     pub async fn run(self: &Arc<Self>, stop: &CancellationToken, grace: Duration) {
         let mut pauses = backoff().build();
-        while !stop.is_cancelled() {
-            let error = match self.open().await {
-                Ok(session) => {
-                    pauses = backoff().build();
-                    match self.consume(session, stop, grace).await {
-                        Ok(()) => return,
-                        Err(error) => error,
+        loop {
+            let error = tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.finish(grace).await,
+                opened = self.open() => match opened {
+                    Ok(session) => {
+                        pauses = backoff().build();
+                        match self.consume(session, stop, grace).await {
+                            Ok(()) => return,
+                            Err(error) => error,
+                        }
                     }
-                }
-                Err(error) => error,
+                    Err(error) => error,
+                },
             };
-            let pause = pauses.next().unwrap_or(Duration::from_secs(1));
+            let pause = pauses.next().unwrap_or(ANSWER);
             let reason = telemetry::chain(&error);
             tracing::warn!(
                 error = reason,
@@ -161,40 +165,22 @@ impl Worker {
             match delivery {
                 Some(Ok(delivery)) => self.start(delivery),
                 Some(Err(error)) => return Err(QueueError::broker("go on consuming")(error)),
-                // Cancelled by the broker: the queue was deleted, or its node went away.
-                None => {
-                    return Err(QueueError::Silent {
-                        what: "keep the consumer",
-                        within: Duration::ZERO,
-                    });
-                }
+                None => return Err(QueueError::Cancelled),
             }
         }
         self.drain(session, grace).await;
         Ok(())
     }
 
-    /// The end of a worker: nothing new is taken, what is in flight is finished.
+    /// The end of a session: nothing new is taken, what is in flight is finished.
     async fn drain(&self, session: Session, grace: Duration) {
-        self.set_readiness(Err("stopping".into()));
-        tracing::info!(
-            in_flight = self.jobs.len(),
-            grace_s = grace.as_secs(),
-            "stopping"
-        );
         let cancel = session
             .channel
             .basic_cancel(TAG.into(), BasicCancelOptions::default());
         if let Err(error) = within(ANSWER, "cancel the consumer", cancel).await {
             tracing::warn!(%error, "the broker did not hear that this worker stops");
         }
-        self.jobs.close();
-        if tokio::time::timeout(grace, self.jobs.wait()).await.is_err() {
-            tracing::warn!(
-                in_flight = self.jobs.len(),
-                "the grace is over; the rest goes back to the queue"
-            );
-        }
+        self.finish(grace).await;
         // Closing the channel hands back whatever is not settled.
         let close = session.channel.close(200, "stopping".into());
         if let Err(error) = within(ANSWER, "close the channel", close).await {
@@ -202,15 +188,34 @@ impl Worker {
         }
     }
 
+    /// Waits for the jobs in flight, as long as the grace lasts.
+    async fn finish(&self, grace: Duration) {
+        self.set_readiness(Err("stopping".into()));
+        tracing::info!(
+            in_flight = self.jobs.len(),
+            grace_s = grace.as_secs_f64(),
+            "stopping"
+        );
+        self.jobs.close();
+        if tokio::time::timeout(grace, self.jobs.wait()).await.is_err() {
+            tracing::warn!(
+                in_flight = self.jobs.len(),
+                "the grace is over; the rest goes back to the queue"
+            );
+        }
+    }
+
     /// Starts the job of one delivery. Should it panic, that message alone is handed back, as failed.
     fn start(self: &Arc<Self>, delivery: Delivery) {
-        let acker = delivery.acker.clone();
-        let worker = Arc::clone(self);
-        let job = self
-            .jobs
-            .spawn(async move { worker.handle(delivery).await });
+        // What was queued in this process when its channel broke is the broker's again.
+        if !delivery.acker.usable() {
+            return;
+        }
+        let (worker, acker) = (Arc::clone(self), delivery.acker.clone());
         self.jobs.spawn(async move {
-            if job.await.is_err_and(|error| error.is_panic()) {
+            // Nothing that a panic may have left half done is looked at again.
+            let job = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
+            if job.await.is_err() {
                 tracing::error!("a job panicked; its message goes back to the queue");
                 let reject = acker.reject(BasicRejectOptions { requeue: true }).await;
                 report_settled(&reject);

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, RetryConfig,
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::OptionMistake;
+use crate::roots;
 
 type Options = BTreeMap<String, SecretString>;
 type Opened = (Arc<dyn ObjectStore>, Path, Option<PathBuf>);
@@ -168,7 +169,11 @@ fn retry() -> RetryConfig {
 }
 
 fn client() -> ClientOptions {
-    ClientOptions::new()
+    let options = ClientOptions::new()
         .with_timeout(REQUEST_TIMEOUT)
-        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_connect_timeout(CONNECT_TIMEOUT);
+    roots::beside_the_environments()
+        .iter()
+        .filter_map(|der| Certificate::from_der(der).ok())
+        .fold(options, ClientOptions::with_root_certificate)
 }

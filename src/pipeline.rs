@@ -1,26 +1,30 @@
 //! The story of one event: parse, fetch, check, store, and last the manifest. Read this first.
 
-use std::{io, sync::Arc, time::Duration};
+mod about;
+mod job;
+
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
+
+use self::about::{about, manifest_about};
+pub use self::job::{End, Fault, Job, Outcome};
 
 use crate::{
     attachment::{Planned, Planner, manifest_key},
     body::{Body, Budget},
     check::{Facts, Problem},
-    event::{CallAnalyzed, Event, EventError, Id, text_of},
+    event::{CallAnalyzed, Event},
     fetch::{FetchError, Fetched, Fetcher, Source},
     manifest::{Entry, EntryStatus, Known, Manifest, Object, Status, Worker},
     metadata,
-    store::{About, Bucket, Put, StoreError, Stores},
+    store::{Bucket, Put, Stores},
 };
 
 /// Attachments of one event that are under way at once.
 const SIDE_BY_SIDE: usize = 8;
-/// What a store gets to take what was fetched, however late it is.
-const LEAST_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Turns events into archives. One serves all jobs of a process.
 #[derive(Debug)]
@@ -39,72 +43,6 @@ pub struct Archivist {
     pub include_event: bool,
     /// Who writes the manifests.
     pub worker: Worker,
-}
-
-/// One message to be archived.
-#[derive(Debug)]
-pub struct Job {
-    /// The message's body.
-    pub body: Bytes,
-    /// The how-manieth try this is, from 1.
-    pub attempt: u32,
-    /// Whether an earlier try may have left a manifest. A first delivery pays no request to find out.
-    pub seen_before: bool,
-    /// When its downloads must have ended.
-    pub deadline: Instant,
-    /// How long a store that does not work is waited for, at the most.
-    pub patience: Duration,
-}
-
-/// What became of a job.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Call and request, where the event could be read.
-    pub ids: Option<(Id, Id)>,
-    /// How it ended.
-    pub end: End,
-    /// Its attachments, in the event's order, where it came to that.
-    pub entries: Vec<Entry>,
-}
-
-/// How a job ended.
-#[derive(Debug)]
-pub enum End {
-    /// It is an event that holds nothing to archive.
-    Ignored {
-        /// The event's name.
-        event: String,
-    },
-    /// It is no event. Final.
-    Invalid(EventError),
-    /// There is a complete manifest already.
-    Duplicate,
-    /// The manifest is complete, and durable.
-    Archived,
-    /// What could be had is archived; a partial manifest says what is missing, for these reasons.
-    Partial(Vec<FetchError>),
-    /// A fault that is not the event's: nothing is decided about it.
-    NotOurs(Fault),
-}
-
-/// A fault of ours: the event has nothing to do with it.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// A bucket did not work for as long as the job could wait.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// This machine's disk did not work, or is full.
-    #[error("the spool folder does not work")]
-    Spool(#[from] io::Error),
-    /// A manifest could not be written as JSON, or one that is there could not be read.
-    #[error("the manifest {key} cannot be used")]
-    Manifest {
-        /// Its key.
-        key: String,
-        /// What is wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
 }
 
 /// Why a job stops before its end.
@@ -292,10 +230,7 @@ impl Archivist {
             source,
         })?;
         let json = Bytes::from(json);
-        let about = About {
-            content_type: Some("application/json".into()),
-            metadata: metadata::fit(ids(call)),
-        };
+        let about = manifest_about(call);
         let missing = entries
             .iter()
             .filter(|entry| entry.status == EntryStatus::Unavailable)
@@ -354,57 +289,4 @@ impl Archivist {
             .get(name)
             .ok_or_else(|| io::Error::other(format!("no bucket is called {name:?}")))
     }
-}
-
-impl Job {
-    fn patience(&self) -> Duration {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        left.max(LEAST_PATIENCE).min(self.patience)
-    }
-}
-
-/// What an object says of itself, for whoever finds it without its manifest.
-fn about(
-    call: &CallAnalyzed,
-    planned: &Planned<'_>,
-    body: &Body,
-    verdict: &Result<Facts, Problem>,
-    content_type: Option<String>,
-) -> About {
-    let mut values = ids(call);
-    values.push(("kind", planned.kind.name.clone()));
-    values.push(("sha256", body.sha256().to_string()));
-    let agent_id = planned.listed.agent_id.as_deref().and_then(text_of);
-    values.extend(agent_id.map(|id| ("agent_id", id)));
-    values.extend(
-        planned
-            .listed
-            .organization_id
-            .map(|id| ("organization_id", id.to_string())),
-    );
-    if let Ok(Facts::Wav(wav)) = verdict {
-        values.extend([
-            ("wav_codec", wav.codec.as_str().to_owned()),
-            ("wav_channels", wav.channels.to_string()),
-            ("wav_sample_rate_hz", wav.sample_rate_hz.to_string()),
-            ("wav_bits_per_sample", wav.bits_per_sample.to_string()),
-            ("duration_ms", wav.duration_ms.to_string()),
-        ]);
-    }
-    About {
-        content_type,
-        metadata: metadata::fit(values),
-    }
-}
-
-/// The metadata of all of an event's objects, its manifest among them.
-fn ids(call: &CallAnalyzed) -> Vec<(&'static str, String)> {
-    let conversation_id = call.call.conversation_id.as_deref().and_then(text_of);
-    let mut values = vec![
-        ("call_id", call.call_id.to_string()),
-        ("request_id", call.request_id.to_string()),
-        ("callvault_version", env!("CARGO_PKG_VERSION").to_owned()),
-    ];
-    values.extend(conversation_id.map(|id| ("conversation_id", id)));
-    values
 }

@@ -1,16 +1,19 @@
 //! The broker: the only place that speaks AMQP 0-9-1.
 //!
-//! [`consumer`] takes deliveries and settles them, [`publisher`] puts messages into queues and waits for
+//! [`consumer`] takes deliveries, [`handler`] archives and settles each, [`publisher`] puts messages into queues and waits for
 //! the broker's confirms, [`topology`] declares what both need, [`message`] reads and writes the
 //! headers that travel with an event.
 
 pub mod consumer;
+mod handler;
 pub mod message;
 pub mod publisher;
 mod session;
 pub mod topology;
 
 use std::time::Duration;
+
+use backon::ExponentialBuilder;
 
 pub use self::session::connect;
 
@@ -69,6 +72,15 @@ impl QueueError {
         let what = what.into();
         |source| Self::Broker { what, source }
     }
+}
+
+/// The pauses between tries with a broker that does not work.
+fn backoff() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(250))
+        .with_max_delay(Duration::from_secs(30))
+        .with_jitter()
+        .without_max_times()
 }
 
 /// Gives the broker a time limit for an answer: the protocol has none.

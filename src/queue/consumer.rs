@@ -1,42 +1,28 @@
-//! Taking deliveries: one task a delivery, settled when its job has ended.
+//! Taking deliveries: one task each, through whatever happens to the broker.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
-use bytes::Bytes;
+use backon::BackoffBuilder;
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Channel, Connection, Consumer,
     message::Delivery,
-    options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions,
-        BasicQosOptions, BasicRejectOptions,
-    },
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
     types::FieldTable,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::Instrument;
 
 use super::{
-    QueueError, message,
-    publisher::Publisher,
+    QueueError, backoff,
+    handler::{Handler, told},
     session::connect,
-    topology::{self, Names},
-    within,
+    topology, within,
 };
-use crate::{
-    config,
-    pipeline::{Archivist, Job},
-    settle::{Decision, Rules},
-    telemetry,
-};
+use crate::{config, pipeline::Archivist, telemetry};
 
 /// For an answer of the broker's that needs no disk.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long a message is kept that goes back to the work queue itself, lest it comes back at once.
-const BEFORE_REQUEUE: Duration = Duration::from_secs(1);
-
 /// A consumer tag that tells the operator whose it is.
 const TAG: &str = "callvault";
 
@@ -46,12 +32,8 @@ pub type Readiness = Result<(), String>;
 /// Takes events from the work queue until it is told to stop.
 #[derive(Debug)]
 pub struct Worker {
-    archivist: Archivist,
     queue: config::Queue,
-    names: Names,
-    rules: Rules,
-    job_time: Duration,
-    publisher: Publisher,
+    handler: Arc<Handler>,
     jobs: TaskTracker,
     readiness: watch::Sender<Readiness>,
 }
@@ -63,20 +45,13 @@ impl Worker {
         queue: config::Queue,
         refusals: u32,
         job_time: Duration,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            archivist,
-            names: Names::of(&queue),
-            rules: Rules {
-                delays: queue.retry_delays.clone(),
-                refusals,
-            },
-            publisher: Publisher::new(queue.url.clone()),
+    ) -> Self {
+        Self {
+            handler: Arc::new(Handler::new(archivist, &queue, refusals, job_time)),
             queue,
-            job_time,
             jobs: TaskTracker::new(),
             readiness: watch::Sender::new(Err("not connected to the broker yet".into())),
-        })
+        }
     }
 
     /// Watches whether deliveries are taken.
@@ -86,7 +61,7 @@ impl Worker {
 
     /// Consumes until `stop`, through whatever happens to the broker; then finishes what is in flight
     /// within `grace`. What is not finished goes back to the queue.
-    pub async fn run(self: &Arc<Self>, stop: &CancellationToken, grace: Duration) {
+    pub async fn run(&self, stop: &CancellationToken, grace: Duration) {
         let mut pauses = backoff().build();
         loop {
             let error = tokio::select! {
@@ -130,7 +105,7 @@ impl Worker {
         let qos = channel.basic_qos(self.queue.prefetch, BasicQosOptions::default());
         within(ANSWER, "limit the prefetch", qos).await?;
         let consume = channel.basic_consume(
-            self.names.work.as_str().into(),
+            self.queue.name.as_str().into(),
             TAG.into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
@@ -145,13 +120,13 @@ impl Worker {
 
     /// Takes deliveries of one session. Jobs outlive it: what they store is found by the redelivery.
     async fn consume(
-        self: &Arc<Self>,
+        &self,
         mut session: Session,
         stop: &CancellationToken,
         grace: Duration,
     ) -> Result<(), QueueError> {
         tracing::info!(
-            queue = self.names.work,
+            queue = self.queue.name,
             prefetch = self.queue.prefetch,
             "consuming"
         );
@@ -206,106 +181,20 @@ impl Worker {
     }
 
     /// Starts the job of one delivery. Should it panic, that message alone is handed back, as failed.
-    fn start(self: &Arc<Self>, delivery: Delivery) {
+    fn start(&self, delivery: Delivery) {
         // What was queued in this process when its channel broke is the broker's again.
         if !delivery.acker.usable() {
             return;
         }
-        let (worker, acker) = (Arc::clone(self), delivery.acker.clone());
+        let (handler, acker) = (Arc::clone(&self.handler), delivery.acker.clone());
         self.jobs.spawn(async move {
             // Nothing that a panic may have left half done is looked at again.
-            let job = AssertUnwindSafe(worker.handle(delivery)).catch_unwind();
+            let job = AssertUnwindSafe(handler.handle(delivery)).catch_unwind();
             if job.await.is_err() {
                 tracing::error!("a job panicked; its message goes back to the queue");
-                let reject = acker.reject(BasicRejectOptions { requeue: true }).await;
-                report_settled(&reject);
+                told(&acker.reject(BasicRejectOptions { requeue: true }).await);
             }
         });
-    }
-
-    /// One delivery, from its arrival to its settlement.
-    async fn handle(&self, mut delivery: Delivery) {
-        let started = Instant::now();
-        let tries = message::tries(&delivery.properties);
-        let job = Job {
-            body: Bytes::from(std::mem::take(&mut delivery.data)),
-            attempt: tries.saturating_add(1),
-            seen_before: delivery.redelivered
-                || tries > 0
-                || message::deliveries(&delivery.properties) > 0,
-            deadline: started + self.job_time,
-            patience: self.job_time,
-        };
-        let span = tracing::info_span!("event", attempt = job.attempt);
-        let outcome = self.archivist.archive(&job).instrument(span).await;
-        let decision = self.rules.decide(&outcome, job.attempt);
-        self.settle(&delivery, &job, &decision).await;
-        telemetry::settled(&outcome, &decision, job.attempt, started.elapsed());
-    }
-
-    /// Carries a decision out. The message is acknowledged last: until then it is the broker's to give
-    /// to somebody else.
-    async fn settle(&self, delivery: &Delivery, job: &Job, decision: &Decision) {
-        let tries = job.attempt;
-        match decision {
-            Decision::Ack => {}
-            Decision::Retry { delay, charged } => {
-                let tries = if *charged { tries } else { tries - 1 };
-                let properties = message::retried(&delivery.properties, tries);
-                if !self
-                    .move_to(&self.names.retry(*delay), properties, job, delivery)
-                    .await
-                {
-                    return;
-                }
-            }
-            Decision::Dead(death) => {
-                let properties = message::dead(&delivery.properties, tries, death);
-                if !self
-                    .move_to(&self.names.dead, properties, job, delivery)
-                    .await
-                {
-                    return;
-                }
-            }
-            Decision::Requeue => {
-                tokio::time::sleep(BEFORE_REQUEUE).await;
-                let nack = delivery.acker.nack(BasicNackOptions {
-                    requeue: true,
-                    ..Default::default()
-                });
-                return report_settled(&nack.await);
-            }
-        }
-        report_settled(&delivery.acker.ack(BasicAckOptions::default()).await);
-    }
-
-    /// Publishes a message to another queue of ours, for as long as it takes. Whether it is there: it
-    /// need not be any more once the delivery is void, for then the broker gives it to somebody else.
-    async fn move_to(
-        &self,
-        queue: &str,
-        properties: lapin::BasicProperties,
-        job: &Job,
-        delivery: &Delivery,
-    ) -> bool {
-        let publish = || {
-            self.publisher
-                .publish("", queue, properties.clone(), &job.body)
-        };
-        let moved = publish
-            .retry(backoff())
-            .when(|_| delivery.acker.usable())
-            .notify(|error, _| {
-                let error = telemetry::chain(error);
-                tracing::warn!(
-                    error,
-                    queue,
-                    "cannot move a message; it stays unacknowledged meanwhile"
-                );
-            })
-            .await;
-        moved.is_ok()
     }
 }
 
@@ -314,27 +203,4 @@ struct Session {
     _connection: Connection,
     channel: Channel,
     consumer: Consumer,
-}
-
-fn backoff() -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(250))
-        .with_max_delay(Duration::from_secs(30))
-        .with_jitter()
-        .without_max_times()
-}
-
-/// A settlement on a channel that is gone is lost, and harmless: the redelivery finds the manifest.
-fn report_settled(settled: &lapin::Result<bool>) {
-    match settled {
-        Ok(true) => {}
-        Ok(false) => {
-            tracing::info!(
-                "a settlement came too late for its channel; the message is redelivered"
-            );
-        }
-        Err(error) => {
-            tracing::info!(%error, "a settlement was lost with its channel; the message is redelivered");
-        }
-    }
 }

@@ -31,28 +31,12 @@ const LEFT_BEHIND: [&str; 5] = [
 ];
 const LEFT_BEHIND_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
-/// How often an event was tried before this delivery.
-pub fn tries(properties: &BasicProperties) -> u32 {
-    let header = properties
-        .headers()
-        .as_ref()
-        .and_then(|headers| headers.inner().get(ATTEMPT));
-    header
-        .and_then(as_integer)
-        .and_then(|tries| u32::try_from(tries).ok())
-        .unwrap_or(0)
-}
-
-/// How often the broker has handed this message out before.
-pub fn deliveries(properties: &BasicProperties) -> u64 {
-    let header = properties
-        .headers()
-        .as_ref()
-        .and_then(|headers| headers.inner().get("x-delivery-count"));
-    header
-        .and_then(as_integer)
-        .and_then(|count| u64::try_from(count).ok())
-        .unwrap_or(0)
+/// How often an event was tried before this delivery; `None` where callvault never had it.
+pub fn tries(properties: &BasicProperties) -> Option<u32> {
+    let headers = properties.headers().as_ref()?;
+    let tries = as_integer(headers.inner().get(ATTEMPT)?)?;
+    // A negative number is nobody's of ours.
+    u32::try_from(tries).ok()
 }
 
 /// The properties of an event that waits for its next try.
@@ -186,7 +170,7 @@ mod tests {
             headers[REASON],
             AMQPValue::LongString("url_forbidden".into())
         );
-        assert_eq!(tries(&dead), 3);
+        assert_eq!(tries(&dead), Some(3));
     }
 
     #[test]
@@ -201,7 +185,7 @@ mod tests {
                 .inner()
                 .contains_key("CC")
         );
-        assert_eq!(tries(&retried), 1);
-        assert_eq!(deliveries(&came()), 3);
+        assert_eq!(tries(&retried), Some(1));
+        assert_eq!(tries(&came()), None);
     }
 }

@@ -1,0 +1,147 @@
+//! One delivery, from its arrival to its settlement.
+
+use std::time::Duration;
+
+use backon::Retryable;
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    message::Delivery,
+    options::{BasicAckOptions, BasicNackOptions},
+};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::{backoff, message, publisher::Publisher, topology::Names};
+use crate::{
+    config,
+    pipeline::{Archivist, Job},
+    settle::{Decision, Rules},
+    telemetry,
+};
+
+/// How long a message is kept that goes back to the work queue itself, lest it comes back at once.
+const BEFORE_REQUEUE: Duration = Duration::from_secs(1);
+
+/// Archives deliveries, and settles each by what became of it.
+#[derive(Debug)]
+pub(super) struct Handler {
+    archivist: Archivist,
+    names: Names,
+    rules: Rules,
+    job_time: Duration,
+    publisher: Publisher,
+}
+
+impl Handler {
+    pub(super) fn new(
+        archivist: Archivist,
+        queue: &config::Queue,
+        refusals: u32,
+        job_time: Duration,
+    ) -> Self {
+        Self {
+            archivist,
+            names: Names::of(queue),
+            rules: Rules {
+                delays: queue.retry_delays.clone(),
+                refusals,
+            },
+            job_time,
+            publisher: Publisher::new(queue.url.clone()),
+        }
+    }
+
+    pub(super) async fn handle(&self, mut delivery: Delivery) {
+        let started = Instant::now();
+        let tries = message::tries(&delivery.properties);
+        let job = Job {
+            body: Bytes::from(std::mem::take(&mut delivery.data)),
+            attempt: tries.unwrap_or(0).saturating_add(1),
+            seen_before: delivery.redelivered || tries.is_some(),
+            deadline: started + self.job_time,
+            patience: self.job_time,
+        };
+        let span = tracing::info_span!("event", attempt = job.attempt);
+        let outcome = self.archivist.archive(&job).instrument(span).await;
+        let decision = self.rules.decide(&outcome, job.attempt);
+        if self.settle(&delivery, &job, &decision).await {
+            telemetry::settled(&outcome, &decision, job.attempt, started.elapsed());
+        }
+    }
+
+    /// Carries a decision out, and says whether the broker was told. The message is acknowledged last:
+    /// until then it is the broker's to give to somebody else.
+    async fn settle(&self, delivery: &Delivery, job: &Job, decision: &Decision) -> bool {
+        let moved = match decision {
+            Decision::Ack => true,
+            Decision::Retry { delay, charged } => {
+                let tries = if *charged {
+                    job.attempt
+                } else {
+                    job.attempt - 1
+                };
+                let properties = message::retried(&delivery.properties, tries);
+                self.move_to(&self.names.retry(*delay), properties, job, delivery)
+                    .await
+            }
+            Decision::Dead(death) => {
+                let properties = message::dead(&delivery.properties, job.attempt, death);
+                self.move_to(&self.names.dead, properties, job, delivery)
+                    .await
+            }
+            Decision::Requeue => {
+                tokio::time::sleep(BEFORE_REQUEUE).await;
+                let requeue = BasicNackOptions {
+                    requeue: true,
+                    ..Default::default()
+                };
+                return told(&delivery.acker.nack(requeue).await);
+            }
+        };
+        moved && told(&delivery.acker.ack(BasicAckOptions::default()).await)
+    }
+
+    /// Publishes a message to another queue of ours, for as long as it takes. Whether it is there: it
+    /// need not be any more once the delivery is void, for then the broker gives it to somebody else.
+    async fn move_to(
+        &self,
+        queue: &str,
+        properties: BasicProperties,
+        job: &Job,
+        delivery: &Delivery,
+    ) -> bool {
+        let publish = || {
+            self.publisher
+                .publish("", queue, properties.clone(), &job.body)
+        };
+        let moved = publish
+            .retry(backoff())
+            .when(|_| delivery.acker.usable())
+            .notify(|error, _| {
+                let error = telemetry::chain(error);
+                tracing::warn!(
+                    error,
+                    queue,
+                    "cannot move a message; it stays unacknowledged meanwhile"
+                );
+            })
+            .await;
+        moved.is_ok()
+    }
+}
+
+/// Whether the broker was told of a settlement. On a channel that is gone it is lost, and harmless: the
+/// redelivery finds the manifest.
+pub(super) fn told(settlement: &lapin::Result<bool>) -> bool {
+    let lost = match settlement {
+        Ok(true) => return true,
+        Ok(false) => "its channel is gone".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::info!(
+        lost,
+        "a settlement came too late; the message is delivered again"
+    );
+    false
+}

@@ -6,13 +6,14 @@ mod key;
 mod name;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use uuid::Uuid;
 
 pub use self::key::{KeyTemplate, TemplateError};
+use self::name::Taken;
 use crate::{
     check::Checker,
     event::{CallAnalyzed, Listed, text_of},
@@ -68,6 +69,13 @@ pub struct Planned<'a> {
     pub quarantine: String,
 }
 
+impl Planned<'_> {
+    /// The name of the bucket for bytes that passed their check, or did not.
+    pub fn place(&self, good: bool) -> &str {
+        if good { &self.bucket } else { &self.quarantine }
+    }
+}
+
 impl Planner {
     /// Kinds are tried in their order; `manifest_bucket` takes what none of them matches.
     pub fn new(
@@ -95,19 +103,14 @@ impl Planner {
 
     /// Decides kind, key and buckets of each attachment, in the event's order.
     pub fn plan<'a>(&self, call: &'a CallAnalyzed) -> Vec<Planned<'a>> {
-        let mut taken = HashSet::from([manifest_key(call)]);
+        let mut taken = Taken::default();
         call.attachments
             .iter()
             .map(|listed| self.place(call, listed, &mut taken))
             .collect()
     }
 
-    fn place<'a>(
-        &self,
-        call: &CallAnalyzed,
-        listed: &'a Listed,
-        taken: &mut HashSet<String>,
-    ) -> Planned<'a> {
+    fn place<'a>(&self, call: &CallAnalyzed, listed: &'a Listed, taken: &mut Taken) -> Planned<'a> {
         let name = name::last_segment(&listed.url);
         let kind = self
             .kinds
@@ -121,14 +124,10 @@ impl Planner {
             agent_id: listed.agent_id.as_deref().and_then(text_of).as_deref(),
             file: &name::safe(&name),
         });
-        let key = name::free(&wanted, |key| {
-            taken.contains(key) || key.rsplit('/').next() == Some(MANIFEST)
-        });
-        taken.insert(key.clone());
         Planned {
             listed,
             kind: Arc::clone(kind),
-            key,
+            key: taken.take(wanted),
             bucket: self.bucket_for(listed.organization_id, &kind.bucket),
             quarantine: self.bucket_for(listed.organization_id, &self.quarantine),
         }
@@ -244,8 +243,14 @@ mod tests {
         assert_eq!(names, ["a.wav", "a-2.wav", "a-2-2.wav", "a-3.wav"]);
         let key = &keys(DEFAULT, &["https://h/manifest.json"])[0];
         assert!(key.ends_with("/manifest-2.json"), "{key}");
-        let keys = keys("{call_id}/{request_id}/{kind}", &urls[..2]);
-        assert_eq!(keys, ["c-1/r-1/recording", "c-1/r-1/recording-2"]);
+        let keys = keys("{date}/{call_id}/{request_id}/{kind}", &urls[..2]);
+        assert_eq!(
+            keys,
+            [
+                "2023/08/25/c-1/r-1/recording",
+                "2023/08/25/c-1/r-1/recording-2"
+            ]
+        );
     }
 
     #[test]
@@ -298,11 +303,11 @@ mod tests {
                 let agent = serde_json::to_string(&agent).unwrap();
                 listed.agent_id = serde_json::value::RawValue::from_string(agent).ok();
             }
-            let planned = planner("x/{call_id}/{request_id}/{agent_id}/{file}").plan(&call);
+            let planned = planner("x/{call_id}/{request_id}/{year}-{month}-{day}/{agent_id}/{file}").plan(&call);
             prop_assert_ne!(&planned[0].key, &planned[1].key);
             for planned in planned {
                 prop_assert!(planned.key.starts_with("x/c-1/r-1/"));
-                prop_assert_eq!(planned.key.split('/').count(), 5);
+                prop_assert_eq!(planned.key.split('/').count(), 6);
                 prop_assert!(planned.key.split('/').all(|segment| !segment.is_empty() && !segment.starts_with('.')));
             }
         }

@@ -31,11 +31,18 @@ const BATCH: usize = 512 << 10;
 /// What one permit of a [`Pool`] stands for, in bytes.
 const UNIT: u64 = 4 << 10;
 
+/// Room for a body of unannounced length is taken in steps of this many bytes.
+const STEP: u64 = 64 << 20;
+/// Chunks shorter than this are gathered: an origin may send one byte at a time.
+const SHORT_CHUNK: usize = 4 << 10;
+/// What gathered chunks become, in bytes.
+const GATHERED: usize = 64 << 10;
+
 /// What all jobs of a worker may use at once.
 ///
-/// No job waits here for one pool while it holds what another job waits for: memory for a body is taken
-/// or done without, room for spooling is taken whole before the first byte is written, and
-/// working memory is held only by work that ends by itself.
+/// No job waits here for a share while it holds another that somebody else may wait for. A body that
+/// finds no room is given up, and begun again once there is ([`WriteError::NoRoom`]); working memory is
+/// held only by work that ends by itself.
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// Bodies in memory.
@@ -49,7 +56,7 @@ pub struct Budget {
 
 /// A share of a [`Budget`], given back when dropped.
 #[derive(Debug)]
-pub struct Share(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Share(OwnedSemaphorePermit);
 
 #[derive(Clone, Debug)]
 struct Pool {
@@ -94,12 +101,29 @@ impl Pool {
     }
 }
 
+impl Share {
+    fn bytes(&self) -> u64 {
+        self.0.num_permits() as u64 * UNIT
+    }
+
+    fn merge(&mut self, more: Self) {
+        self.0.merge(more.0);
+    }
+
+    /// Gives back what is not needed for `bytes`.
+    fn shrink(&mut self, bytes: u64) {
+        let needed = usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX);
+        drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
+    }
+}
+
 impl Budget {
-    /// The budget of a worker: half of the memory for bodies, half for work on them.
+    /// The budget of a worker: a quarter of the memory for bodies, which have the spool too, the rest
+    /// for work on them.
     pub fn new(limits: &Limits) -> Self {
         Self {
-            bodies: Pool::new(limits.memory / 2),
-            work: Pool::new(limits.memory / 2),
+            bodies: Pool::new(limits.memory / 4),
+            work: Pool::new(limits.memory - limits.memory / 4),
             spool: Pool::new(limits.spool),
             spool_dir: Arc::new(limits.spool_dir.clone()),
         }
@@ -110,22 +134,42 @@ impl Budget {
         self.work.take(bytes).await
     }
 
+    /// The most working memory that there is, in bytes.
+    pub fn most_work(&self) -> u64 {
+        self.work.bytes()
+    }
+
+    /// Waits for room in the spool. Whoever holds a body must not wait for room for another.
+    pub async fn room(&self, bytes: u64) -> io::Result<Share> {
+        self.spool.take(bytes).await
+    }
+
     /// A writer for a body of which `expected` bytes are announced and at most `most` will be taken,
-    /// or fewer where the whole spool holds fewer.
-    pub async fn writer(&self, expected: Option<u64>, most: u64) -> io::Result<Writer> {
+    /// or fewer where the whole spool holds fewer. `room` was waited for after a first try.
+    pub async fn writer(
+        &self,
+        expected: Option<u64>,
+        most: u64,
+        room: Option<Share>,
+    ) -> Result<Writer, WriteError> {
         let most = most.min(self.spool.bytes());
-        let reserve = expected.unwrap_or(most).min(most);
-        let sink = if expected.is_some_and(|length| length > MEMORY_LIMIT) {
-            self.spool_file(reserve).await?
-        } else {
+        let sink = match room {
+            Some(room) => self.spool_file(room).await?,
+            None if expected.is_some_and(|length| length > MEMORY_LIMIT) => {
+                let bytes = expected.unwrap_or(most).min(most);
+                self.spool_file(self.room_now(bytes)?).await?
+            }
             // Without a length, memory is taken for the most that would stay there.
-            match self.bodies.try_take(expected.unwrap_or(MEMORY_LIMIT)) {
+            None => match self.bodies.try_take(expected.unwrap_or(MEMORY_LIMIT)) {
                 Some(share) => Sink::Memory {
-                    chunks: Vec::new(),
+                    chunks: Chunks::default(),
                     share,
                 },
-                None => self.spool_file(reserve).await?,
-            }
+                None => {
+                    self.spool_file(self.room_now(expected.unwrap_or(STEP).min(most))?)
+                        .await?
+                }
+            },
         };
         Ok(Writer {
             budget: self.clone(),
@@ -136,16 +180,54 @@ impl Budget {
         })
     }
 
-    async fn spool_file(&self, bytes: u64) -> io::Result<Sink> {
-        let share = self.spool.take(bytes).await?;
+    fn room_now(&self, bytes: u64) -> Result<Share, WriteError> {
+        self.spool
+            .try_take(bytes)
+            .ok_or(WriteError::NoRoom { bytes })
+    }
+
+    async fn spool_file(&self, room: Share) -> io::Result<Sink> {
         let dir = Arc::clone(&self.spool_dir);
         let file = blocking(move || tempfile::tempfile_in(&*dir)).await?;
         Ok(Sink::Spool {
             file,
-            batch: Vec::new(),
-            batched: 0,
-            share,
+            batch: Chunks::default(),
+            room,
         })
+    }
+}
+
+/// Bytes that came in pieces, the short ones of which are gathered.
+#[derive(Debug, Default)]
+struct Chunks {
+    whole: Vec<Bytes>,
+    tail: BytesMut,
+    len: usize,
+}
+
+impl Chunks {
+    fn push(&mut self, chunk: Bytes) {
+        self.len += chunk.len();
+        if chunk.len() < SHORT_CHUNK {
+            self.tail.extend_from_slice(&chunk);
+            if self.tail.len() < GATHERED {
+                return;
+            }
+        }
+        if !self.tail.is_empty() {
+            self.whole.push(self.tail.split().freeze());
+        }
+        if chunk.len() >= SHORT_CHUNK {
+            self.whole.push(chunk);
+        }
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        if !self.tail.is_empty() {
+            self.whole.push(self.tail.split().freeze());
+        }
+        self.len = 0;
+        std::mem::take(&mut self.whole)
     }
 }
 
@@ -162,14 +244,13 @@ pub struct Writer {
 #[derive(Debug)]
 enum Sink {
     Memory {
-        chunks: Vec<Bytes>,
+        chunks: Chunks,
         share: Share,
     },
     Spool {
         file: File,
-        batch: Vec<Bytes>,
-        batched: usize,
-        share: Share,
+        batch: Chunks,
+        room: Share,
     },
 }
 
@@ -182,19 +263,25 @@ pub enum WriteError {
         /// The most that was allowed, in bytes.
         most: u64,
     },
+    /// Others' bodies fill the spool. Drop everything, wait for [`Budget::room`], begin again.
+    #[error("no room for {bytes} bytes in the spool")]
+    NoRoom {
+        /// What to wait for, in bytes.
+        bytes: u64,
+    },
     /// The temporary file could not be written: a full disk, most likely.
     #[error("cannot spool to a temporary file")]
     Spool(#[from] io::Error),
 }
 
 impl Writer {
-    /// Takes the next bytes; they are kept as they are, not copied, until they are on disk.
+    /// Takes the next bytes.
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), WriteError> {
         self.len += chunk.len() as u64;
         if self.len > self.most {
             return Err(WriteError::TooLarge { most: self.most });
         }
-        if matches!(self.sink, Sink::Memory { .. }) && self.len > MEMORY_LIMIT {
+        if self.len > MEMORY_LIMIT {
             self.spill().await?;
         }
         match &mut self.sink {
@@ -202,10 +289,12 @@ impl Writer {
                 self.hasher.update(&chunk);
                 chunks.push(chunk);
             }
-            Sink::Spool { batch, batched, .. } => {
-                *batched += chunk.len();
+            Sink::Spool { batch, room, .. } => {
+                if self.len > room.bytes() {
+                    room.merge(more_room(&self.budget, room.bytes(), self.most)?);
+                }
                 batch.push(chunk);
-                if *batched >= BATCH {
+                if batch.len >= BATCH {
                     self.flush().await?;
                 }
             }
@@ -216,47 +305,51 @@ impl Writer {
     /// The finished body. Call it only when the origin said that this was all.
     pub async fn finish(mut self) -> io::Result<Body> {
         self.flush().await?;
-        let bytes = match self.sink {
-            Sink::Memory { chunks, share } => Place::Memory {
-                chunks,
-                _share: share,
-            },
-            Sink::Spool { file, share, .. } => Place::Spool {
-                file,
-                _share: share,
-            },
+        let place = match self.sink {
+            Sink::Memory {
+                mut chunks,
+                mut share,
+            } => {
+                share.shrink(self.len);
+                Place::Memory {
+                    chunks: chunks.take(),
+                    _share: share,
+                }
+            }
+            Sink::Spool { file, mut room, .. } => {
+                room.shrink(self.len);
+                Place::Spool { file, _room: room }
+            }
         };
         Ok(Body {
-            place: Arc::new(bytes),
+            place: Arc::new(place),
             len: self.len,
             sha256: self.hasher.finish(),
         })
     }
 
     /// What turned out too large for memory moves to a file; it has been hashed already.
-    async fn spill(&mut self) -> io::Result<()> {
-        let spool = self.budget.spool_file(self.most).await?;
-        let memory = std::mem::replace(&mut self.sink, spool);
-        if let (Sink::Memory { chunks, .. }, Sink::Spool { file, .. }) = (memory, &self.sink) {
+    async fn spill(&mut self) -> Result<(), WriteError> {
+        let Sink::Memory { chunks, .. } = &mut self.sink else {
+            return Ok(());
+        };
+        let chunks = chunks.take();
+        let room = self.budget.room_now(STEP.min(self.most))?;
+        let spool = self.budget.spool_file(room).await?;
+        if let Sink::Spool { file, .. } = &spool {
             let mut file = file.try_clone()?;
             blocking(move || chunks.iter().try_for_each(|chunk| file.write_all(chunk))).await?;
         }
+        self.sink = spool;
         Ok(())
     }
 
     /// Hashes and writes the waiting batch, off the runtime's threads.
     async fn flush(&mut self) -> io::Result<()> {
-        let Sink::Spool {
-            file,
-            batch,
-            batched,
-            ..
-        } = &mut self.sink
-        else {
+        let Sink::Spool { file, batch, .. } = &mut self.sink else {
             return Ok(());
         };
-        *batched = 0;
-        let (batch, mut file) = (std::mem::take(batch), file.try_clone()?);
+        let (batch, mut file) = (batch.take(), file.try_clone()?);
         let mut hasher = std::mem::take(&mut self.hasher);
         self.hasher = blocking(move || {
             for chunk in &batch {
@@ -270,6 +363,16 @@ impl Writer {
     }
 }
 
+/// One more step of room, or none: then twice what there is must be waited for.
+fn more_room(budget: &Budget, reserved: u64, most: u64) -> Result<Share, WriteError> {
+    let more = STEP.min(most.saturating_sub(reserved)).max(UNIT);
+    let bytes = most.min(reserved.saturating_mul(2));
+    budget
+        .spool
+        .try_take(more)
+        .ok_or(WriteError::NoRoom { bytes })
+}
+
 /// A complete attachment. Cloning it is cheap; the bytes are shared and never change.
 #[derive(Clone, Debug)]
 pub struct Body {
@@ -281,7 +384,7 @@ pub struct Body {
 #[derive(Debug)]
 enum Place {
     Memory { chunks: Vec<Bytes>, _share: Share },
-    Spool { file: File, _share: Share },
+    Spool { file: File, _room: Share },
 }
 
 impl Body {
@@ -378,11 +481,17 @@ impl Seek for Reader {
     }
 }
 
-/// Runs blocking work off the runtime's threads; a panic there is an error here.
-async fn blocking<T: Send + 'static>(
+/// Runs blocking work off the runtime's threads. A panic there goes on here.
+pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    spawn_blocking(work).await.map_err(io::Error::other)?
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Err(io::Error::other(cancelled)),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -401,7 +510,7 @@ mod tests {
     }
 
     async fn body_of(budget: &Budget, announced: Option<u64>, bytes: &[u8]) -> Body {
-        let mut writer = budget.writer(announced, 64 << 20).await.unwrap();
+        let mut writer = budget.writer(announced, 64 << 20, None).await.unwrap();
         for chunk in bytes.chunks(70_001) {
             writer.write(Bytes::copy_from_slice(chunk)).await.unwrap();
         }
@@ -444,7 +553,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_above_its_limit_is_refused_while_it_streams() {
         let mut writer = budget(1 << 20, 1 << 20)
-            .writer(Some(10), 100)
+            .writer(Some(10), 100, None)
             .await
             .unwrap();
         writer.write(Bytes::from(vec![0; 100])).await.unwrap();
@@ -467,5 +576,49 @@ mod tests {
         assert!(free(&budget).0 < before.0 && free(&budget).1 < before.1);
         drop((small, large));
         assert_eq!(free(&budget), before);
+    }
+
+    #[tokio::test]
+    async fn one_byte_at_a_time_is_one_block_in_the_end() {
+        let budget = budget(8 << 20, 1 << 20);
+        let bytes = some_bytes(100_000);
+        let mut writer = budget.writer(None, 1 << 20, None).await.unwrap();
+        for byte in &bytes {
+            writer
+                .write(Bytes::copy_from_slice(&[*byte]))
+                .await
+                .unwrap();
+        }
+        let body = writer.finish().await.unwrap();
+        assert!(body.chunks().unwrap().len() <= 2);
+        let mut read = Vec::new();
+        body.reader().read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
+        assert_eq!(body.sha256(), Sha256::of(&bytes));
+    }
+
+    #[tokio::test]
+    async fn a_body_without_room_is_given_up_and_can_be_begun_again_with_room() {
+        let budget = budget(8 << 20, 6 << 20);
+        let first = body_of(&budget, Some(4 << 20), &some_bytes(4 << 20)).await;
+        let refused = budget.writer(Some(3 << 20), 64 << 20, None).await;
+        assert!(matches!(refused, Err(WriteError::NoRoom { bytes }) if bytes == 3 << 20));
+        // Of unknown length: it begins in memory and finds no room when it grows out of it.
+        let mut writer = budget.writer(None, 64 << 20, None).await.unwrap();
+        let grown = writer.write(Bytes::from(vec![0; 2 << 20])).await;
+        assert!(matches!(grown, Err(WriteError::NoRoom { .. })));
+        drop(writer);
+        let waiting = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.room(3 << 20).await }
+        });
+        drop(first);
+        let room = waiting.await.unwrap().unwrap();
+        assert!(
+            budget
+                .writer(Some(3 << 20), 64 << 20, Some(room))
+                .await
+                .is_ok()
+        );
     }
 }

@@ -46,6 +46,14 @@ pub struct Problem {
 const LONGEST_DETAIL: usize = 1 << 10;
 
 impl Problem {
+    /// JSON that would take more memory to check than there is.
+    pub fn too_complex(memory: u64, most: u64) -> Self {
+        let detail = format!(
+            ": checking it may take {memory} bytes of memory, and limits.memory leaves {most}"
+        );
+        Self::new("json_shape", detail)
+    }
+
     /// A problem; a long `detail` is cut.
     pub fn new(code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         let mut detail = detail.into();
@@ -61,11 +69,11 @@ impl Problem {
 }
 
 impl Checker {
-    /// Working memory that [`Self::check`] takes for a body of `len` bytes, in bytes.
-    pub fn memory(&self, len: u64) -> u64 {
+    /// An upper bound of the working memory that [`Self::check`] takes, in bytes. Blocking.
+    pub fn memory(&self, body: &Body) -> io::Result<u64> {
         match self {
-            Self::None | Self::Wav(_) => 0,
-            Self::Json(_) => len.saturating_mul(json::TREE_FACTOR),
+            Self::None | Self::Wav(_) => Ok(0),
+            Self::Json(_) => json::memory(&mut body.reader(), body.len()),
         }
     }
 

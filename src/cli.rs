@@ -137,6 +137,14 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// One line of a `--json` report.
+fn say_json(report: &impl serde::Serialize) {
+    // By way of a value: what repeats the text of an event or a manifest may hold newlines.
+    if let Ok(value) = serde_json::to_value(report) {
+        say(&value.to_string());
+    }
+}
+
 fn say_error(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");

@@ -13,11 +13,15 @@ use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
 
-use crate::digest::Sha256;
+use crate::{digest::Sha256, scan::OutsideStrings};
 
 /// The event whose attachments are archived.
-const CALL_ANALYZED: &str = "call.analyzed";
+pub const CALL_ANALYZED: &str = "call.analyzed";
 
+/// The largest body, in bytes: RabbitMQ's own limit since 4.0. The manifest repeats it.
+const MAX_BODY: usize = 16 << 20;
+/// The most attachments of one event: each has an entry in the manifest, and takes a request.
+const MAX_ATTACHMENTS: usize = 1000;
 /// Deeper nesting than this makes an event invalid: whoever reads its manifest recurses over it.
 const MAX_DEPTH: usize = 127;
 
@@ -126,6 +130,18 @@ pub enum EventError {
         /// Counted from 1.
         column: usize,
     },
+    /// The body is larger than any event.
+    #[error("the body has {len} bytes, of at most {MAX_BODY}")]
+    TooLarge {
+        /// Bytes.
+        len: usize,
+    },
+    /// The event lists more attachments than any call has.
+    #[error("data.attachments lists {count}, of at most {MAX_ATTACHMENTS}")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
     /// The body nests arrays and objects too deep.
     #[error("the body nests deeper than {MAX_DEPTH} levels")]
     TooDeep,
@@ -148,6 +164,9 @@ pub enum EventError {
 impl Event {
     /// Reads one message body.
     pub fn parse(body: &Bytes) -> Result<Self, EventError> {
+        if body.len() > MAX_BODY {
+            return Err(EventError::TooLarge { len: body.len() });
+        }
         let text = std::str::from_utf8(body).map_err(|e| EventError::NotUtf8 {
             at: e.valid_up_to(),
         })?;
@@ -209,6 +228,9 @@ fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
             field: "data.attachments".into(),
             expected: "an array",
         })?;
+    if items.len() > MAX_ATTACHMENTS {
+        return Err(EventError::TooMany { count: items.len() });
+    }
     let one = |(at, item): (usize, &RawValue)| {
         let path = format!("data.attachments[{at}]");
         let fields: ListedFields = object(item, &path)?;
@@ -291,17 +313,15 @@ pub fn text_of(raw: &RawValue) -> Option<String> {
 
 /// How deep well-formed JSON nests, without recursion.
 fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut outside = OutsideStrings::default();
+    for byte in json.bytes().filter(|byte| outside.takes(*byte)) {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
+            b'{' | b'[' => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }

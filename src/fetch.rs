@@ -8,7 +8,7 @@
 pub mod guard;
 mod resolve;
 
-use std::{error::Error as StdError, iter, sync::Arc, time::Duration};
+use std::{error::Error as StdError, io, iter, sync::Arc, time::Duration};
 
 use reqwest::{
     Certificate, Client, Response, StatusCode,
@@ -17,11 +17,12 @@ use reqwest::{
     },
     redirect,
 };
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use self::guard::{Forbidden, Guard};
 use crate::{
-    body::{Body, Budget, WriteError},
+    body::{Body, Budget, Share, WriteError},
     config, roots,
 };
 
@@ -29,6 +30,9 @@ use crate::{
 const TRIES: u32 = 3;
 /// The pause before the second try; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest header value that is kept, in bytes.
+const LONGEST_HEADER: usize = 1 << 10;
 
 /// Downloads attachments. Cheap to share: connections are pooled.
 #[derive(Debug)]
@@ -91,9 +95,15 @@ pub enum FetchError {
     /// The body ended early, or broke off.
     #[error("the attachment did not arrive whole: {0}")]
     BodyIncomplete(String),
-    /// The bytes could not be put down here: no fault of the origin.
-    #[error("cannot keep the download")]
-    Spool(#[source] std::io::Error),
+    /// This machine could not take the bytes: no fault of the origin.
+    #[error("this machine cannot take the download")]
+    Local(#[source] io::Error),
+    /// The spool is full of others' bodies; to be begun again once it is not.
+    #[error("no room for {bytes} bytes in the spool")]
+    NoRoom {
+        /// What to wait for, in bytes.
+        bytes: u64,
+    },
 }
 
 /// What a failed download means for its event.
@@ -121,14 +131,14 @@ impl FetchError {
             Self::Timeout(_) => "timeout".into(),
             Self::Tls(_) => "tls".into(),
             Self::BodyIncomplete(_) => "body_incomplete".into(),
-            Self::Spool(_) => "spool".into(),
+            Self::Local(_) | Self::NoRoom { .. } => "local".into(),
         }
     }
 
     /// What the failure means.
     pub fn class(&self) -> Class {
         match self {
-            Self::Spool(_) => Class::NotOurs,
+            Self::Local(_) | Self::NoRoom { .. } => Class::NotOurs,
             Self::Connect(_) | Self::Timeout(_) | Self::Tls(_) | Self::BodyIncomplete(_) => {
                 Class::MayPass
             }
@@ -146,7 +156,8 @@ impl From<WriteError> for FetchError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::TooLarge { most } => Self::TooLarge { most },
-            WriteError::Spool(error) => Self::Spool(error),
+            WriteError::NoRoom { bytes } => Self::NoRoom { bytes },
+            WriteError::Spool(error) => Self::Local(error),
         }
     }
 }
@@ -179,18 +190,27 @@ impl Fetcher {
         })
     }
 
-    /// Downloads `url`, at most `most` bytes of it; a few quick tries where the failure may pass.
+    /// Downloads `url`, at most `most` bytes of it, until `deadline`; a few quick tries where the failure
+    /// may pass. Where the spool is full the download is given up and begun again when there is room:
+    /// an origin is not kept waiting, nor blamed, for what is ours.
     pub async fn fetch(
         &self,
         url: &Url,
         most: u64,
         budget: &Budget,
+        deadline: Instant,
     ) -> Result<Fetched, FetchError> {
         let mut pause = FIRST_PAUSE;
-        let mut tried = 1;
+        let mut tried = 0;
+        let mut room = None;
         loop {
-            match self.try_fetch(url, most, budget).await {
-                Err(error) if error.class() == Class::MayPass && tried < TRIES => {
+            let late = |_| Err(FetchError::Timeout("the job's time is over".into()));
+            let fetched = self.try_fetch(url, most, budget, room.take());
+            match timeout_at(deadline, fetched).await.unwrap_or_else(late) {
+                Err(FetchError::NoRoom { bytes }) => {
+                    room = Some(wait_for_room(budget, bytes, deadline).await?);
+                }
+                Err(error) if error.class() == Class::MayPass && tried + 1 < TRIES => {
                     tracing::debug!(%error, tried, "trying a download again");
                     tokio::time::sleep(pause).await;
                     pause *= 2;
@@ -206,6 +226,7 @@ impl Fetcher {
         url: &Url,
         most: u64,
         budget: &Budget,
+        room: Option<Share>,
     ) -> Result<Fetched, FetchError> {
         let response = self.follow(url).await?;
         if response.status() != StatusCode::OK {
@@ -214,7 +235,7 @@ impl Fetcher {
             });
         }
         let source = Source::of(response.headers());
-        let body = receive(response, most, budget).await?;
+        let body = receive(response, most, budget, room).await?;
         Ok(Fetched { body, source })
     }
 
@@ -250,21 +271,38 @@ fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
     let location = response
         .headers()
         .get(LOCATION)
-        .and_then(|value| value.to_str().ok());
+        .and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let next = location.and_then(|location| url.join(location).ok());
     next.map(Some).ok_or(FetchError::Status { status })
 }
 
+async fn wait_for_room(
+    budget: &Budget,
+    bytes: u64,
+    deadline: Instant,
+) -> Result<Share, FetchError> {
+    let late = |_| {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the spool was full all the time",
+        ))
+    };
+    let room = timeout_at(deadline, budget.room(bytes)).await;
+    room.unwrap_or_else(late).map_err(FetchError::Local)
+}
+
 /// Takes in a whole body, counting what comes whatever was declared.
-async fn receive(mut response: Response, most: u64, budget: &Budget) -> Result<Body, FetchError> {
+async fn receive(
+    mut response: Response,
+    most: u64,
+    budget: &Budget,
+    room: Option<Share>,
+) -> Result<Body, FetchError> {
     let declared = response.content_length();
     if declared.is_some_and(|length| length > most) {
         return Err(FetchError::TooLarge { most });
     }
-    let mut writer = budget
-        .writer(declared, most)
-        .await
-        .map_err(FetchError::Spool)?;
+    let mut writer = budget.writer(declared, most, room).await?;
     while let Some(chunk) = response
         .chunk()
         .await
@@ -272,12 +310,16 @@ async fn receive(mut response: Response, most: u64, budget: &Budget) -> Result<B
     {
         writer.write(chunk).await?;
     }
-    writer.finish().await.map_err(FetchError::Spool)
+    writer.finish().await.map_err(FetchError::Local)
 }
 
 impl Source {
     fn of(headers: &HeaderMap) -> Self {
-        let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        // An origin may send hundreds of kilobytes of header; the manifest keeps what is one.
+        let text = |name: HeaderName| {
+            let value = headers.get(name)?.to_str().ok()?;
+            (value.len() <= LONGEST_HEADER).then(|| value.to_owned())
+        };
         Self {
             content_type: text(CONTENT_TYPE),
             etag: text(ETAG),
@@ -299,6 +341,10 @@ fn classify(error: reqwest::Error, phase: Phase) -> FetchError {
     if let Some(forbidden) = forbidden {
         return FetchError::Forbidden(forbidden.clone());
     }
+    // Too many open files, in this process or on this machine.
+    if let Some(error) = causes(&error).find_map(out_of_files) {
+        return FetchError::Local(error);
+    }
     let tls = causes(&error).any(|cause| cause.downcast_ref::<rustls::Error>().is_some());
     // The innermost cause says what happened; the ones around it say where.
     let words = causes(&error)
@@ -312,6 +358,13 @@ fn classify(error: reqwest::Error, phase: Phase) -> FetchError {
     }
 }
 
+fn out_of_files(cause: &(dyn StdError + 'static)) -> Option<io::Error> {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    let code = cause.downcast_ref::<io::Error>()?.raw_os_error()?;
+    matches!(code, EMFILE | ENFILE).then(|| io::Error::from_raw_os_error(code))
+}
+
 /// An error and all that lies under it. `io::Error` hides what it wraps from `source`, so it is looked
 /// into as well.
 fn causes<'a>(
@@ -319,8 +372,8 @@ fn causes<'a>(
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     iter::successors(Some(error), |&error| {
         let wrapped = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
         match wrapped {
             Some(inner) => Some(inner as &(dyn StdError + 'static)),
             None => error.source(),

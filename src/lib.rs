@@ -27,6 +27,7 @@ pub mod queue;
 pub mod pipeline;
 
 pub mod event;
+pub mod scan;
 
 pub mod attachment;
 
@@ -38,6 +39,7 @@ pub mod digest;
 pub mod check;
 
 pub mod metadata;
+pub mod outage;
 pub mod store;
 
 pub mod roots;

@@ -12,7 +12,7 @@ use crate::{
     attachment::Planned,
     check::{Facts, Problem},
     digest::Sha256,
-    event::{Call, CallAnalyzed},
+    event::{CALL_ANALYZED, Call, CallAnalyzed},
     fetch::{FetchError, Source},
 };
 
@@ -146,7 +146,7 @@ pub enum Kept<T> {
     /// Made by this attempt.
     New(T),
     /// Repeated from the manifest that an earlier attempt left.
-    Old(Box<RawValue>),
+    Old(serde_json::Value),
 }
 
 impl Entry {
@@ -179,6 +179,14 @@ impl Entry {
         }
     }
 
+    /// The code of its problem, if it has one.
+    pub fn problem_code(&self) -> Option<&str> {
+        match self.problem.as_ref()? {
+            Kept::New(problem) => Some(&problem.code),
+            Kept::Old(problem) => problem.get("code")?.as_str(),
+        }
+    }
+
     fn new(planned: &Planned<'_>, status: EntryStatus, source: Source) -> Self {
         Self {
             kind: planned.kind.name.clone(),
@@ -202,6 +210,10 @@ impl Entry {
 
 /// A URL without query, fragment and user information: those can be credentials.
 fn public(url: &Url) -> String {
+    if url.cannot_be_a_base() {
+        // `data:`, `blob:` and the like are opaque: anything may stand in them.
+        return format!("{}:", url.scheme());
+    }
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -232,7 +244,7 @@ impl<'a> Manifest<'a> {
             },
             call: &call.call,
             event: EventRecord {
-                r#type: "call.analyzed",
+                r#type: CALL_ANALYZED,
                 request_id: call.request_id.as_str(),
                 sha256: call.sha256,
                 attempt,
@@ -262,8 +274,13 @@ impl<'a> Manifest<'a> {
 pub struct Known {
     /// Whether there is anything left to do.
     pub status: Status,
-    #[serde(default)]
+    event: KnownEvent,
     attachments: Vec<KnownEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct KnownEvent {
+    sha256: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -271,14 +288,19 @@ struct KnownEntry {
     status: EntryStatus,
     source: SourceRecord,
     object: Option<Object>,
-    check: Option<Box<RawValue>>,
-    problem: Option<Box<RawValue>>,
+    check: Option<serde_json::Value>,
+    problem: Option<serde_json::Value>,
 }
 
 impl Known {
     /// Reads a stored manifest.
     pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(json)
+    }
+
+    /// Whether it was written for a body of that digest.
+    pub fn is_of(&self, sha256: Sha256) -> bool {
+        self.event.sha256 == sha256.to_string()
     }
 
     /// How many attachments it lacks.

@@ -13,7 +13,12 @@ const PREFIX: usize = "x-amz-meta-".len();
 /// Encodes values and cuts the longest until all fit. Without this, a newline in an agent's name
 /// would end a header, and non-ASCII would break the request's signature.
 pub fn fit(values: Vec<(&'static str, String)>) -> Vec<(&'static str, String)> {
-    let encode = |(name, value): (&'static str, String)| (name, encode(&value));
+    // First each by itself, so that the rest is little work however long an event's text is.
+    let encode = |(name, value): (&'static str, String)| {
+        let mut encoded = encode(&value[..value.floor_char_boundary(LIMIT)]);
+        cut(&mut encoded, LIMIT);
+        (name, encoded)
+    };
     let mut values: Vec<_> = values.into_iter().map(encode).collect();
     while let Some(excess) = excess(&values) {
         // The longest loses what is too much, but not more than makes it as short as the next.

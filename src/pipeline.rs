@@ -3,28 +3,33 @@
 mod about;
 mod job;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::time::timeout_at;
+use futures_util::{StreamExt, stream};
+use tokio::time::sleep;
 
 use self::about::{about, manifest_about};
 pub use self::job::{End, Fault, Job, Outcome};
 
 use crate::{
     attachment::{Planned, Planner, manifest_key},
-    body::{Body, Budget},
+    body::{Body, Budget, blocking},
     check::{Facts, Problem},
     event::{CallAnalyzed, Event},
     fetch::{FetchError, Fetched, Fetcher, Source},
     manifest::{Entry, EntryStatus, Known, Manifest, Object, Status, Worker},
     metadata,
-    store::{Bucket, Put, Stores},
+    outage::Outage,
+    store::{Bucket, Found, Put, Stores},
 };
 
 /// Attachments of one event that are under way at once.
 const SIDE_BY_SIDE: usize = 8;
+/// How often a manifest's key is tried that other writers are at, too.
+const COMMIT_TURNS: u32 = 8;
+/// The pause between two turns, times the number of turns so far.
+const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Turns events into archives. One serves all jobs of a process.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Archivist {
     pub stores: Stores,
     /// What all jobs may use together.
     pub budget: Budget,
+    /// How the spool folder is doing.
+    pub spool: Outage,
     /// The bucket of the manifests.
     pub manifests: Arc<Bucket>,
     /// Whether a manifest repeats the event.
@@ -50,6 +57,14 @@ pub struct Archivist {
 enum Stop {
     Duplicate,
     Fault(Fault),
+}
+
+/// Bytes with what the origin said of them and what their check found.
+#[derive(Debug)]
+struct Checked {
+    body: Body,
+    source: Source,
+    verdict: Result<Facts, Problem>,
 }
 
 impl<E: Into<Fault>> From<E> for Stop {
@@ -97,16 +112,15 @@ impl Archivist {
             None
         };
         let planned = self.planner.plan(call);
-        let stored = |(at, planned)| known.as_ref().and_then(|known| known.stored(at, planned));
-        let keeping: Vec<_> = planned
-            .iter()
-            .enumerate()
-            .map(|(at, planned)| self.keep(call, planned, stored((at, planned)), job))
-            .collect();
-        let kept: Vec<Kept> = stream::iter(keeping)
-            .buffered(SIDE_BY_SIDE)
-            .try_collect()
-            .await?;
+        let mut keeping = Vec::with_capacity(planned.len());
+        for (at, planned) in planned.iter().enumerate() {
+            let stored = known.as_ref().and_then(|known| known.stored(at, planned));
+            keeping.push(self.keep(call, planned, stored, job));
+        }
+        // All of them end before the first fault counts: what was fetched is stored, if it can be.
+        let kept: Vec<Result<Kept, Stop>> =
+            stream::iter(keeping).buffered(SIDE_BY_SIDE).collect().await;
+        let kept: Vec<Kept> = kept.into_iter().collect::<Result<_, _>>()?;
         let (entries, errors): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
         self.commit(call, &entries, job).await?;
         let errors: Vec<FetchError> = errors.into_iter().flatten().collect();
@@ -129,95 +143,141 @@ impl Archivist {
         if let Some(entry) = stored {
             return Ok((entry, None));
         }
-        let Fetched { body, source } = match self.fetch(planned, job).await {
-            Ok(fetched) => fetched,
-            Err(FetchError::Spool(error)) => return Err(error.into()),
+        let checked = match self.fetch_checked(planned, job).await? {
+            Ok(checked) => checked,
             Err(error) => return Ok((Entry::unavailable(planned, &error), Some(error))),
         };
-        let verdict = self.check(planned, &body).await?;
-        let entry = self
-            .store(call, planned, source, body, verdict, job)
-            .await?;
-        Ok((entry, None))
+        match self.put(call, planned, &checked, job).await? {
+            Put::Stored => Ok((checked.entry(planned), None)),
+            Put::Occupied => {
+                let good = checked.verdict.is_ok();
+                // Its room in the budget is needed for what is there.
+                drop(checked);
+                self.resolve(call, planned, good, job).await
+            }
+        }
     }
 
-    async fn fetch(&self, planned: &Planned<'_>, job: &Job) -> Result<Fetched, FetchError> {
-        let fetch = self
-            .fetcher
-            .fetch(&planned.listed.url, planned.kind.max_size, &self.budget);
-        let late = |_| FetchError::Timeout("the job's time is over".into());
-        timeout_at(job.deadline, fetch).await.map_err(late)?
-    }
-
-    /// Judges a body off the runtime's threads, so that a long one holds up nobody's heartbeat.
-    async fn check(
-        &self,
-        planned: &Planned<'_>,
-        body: &Body,
-    ) -> io::Result<Result<Facts, Problem>> {
-        let memory = planned.kind.check.memory(body.len());
-        let _share = if memory > 0 {
-            Some(self.budget.work(memory).await?)
-        } else {
-            None
-        };
-        let (kind, body) = (Arc::clone(&planned.kind), body.clone());
-        tokio::task::spawn_blocking(move || kind.check.check(&body))
-            .await
-            .map_err(io::Error::other)?
-    }
-
-    /// Puts a body where its verdict sends it. A key that holds other bytes holds what an earlier
-    /// attempt at this very event left: those stay, if they deserve the place.
-    async fn store(
+    /// A key that holds other bytes holds what an earlier attempt at this very event left. Those stay if
+    /// they deserve the place: the first writer wins. Otherwise they make way.
+    async fn resolve(
         &self,
         call: &CallAnalyzed,
         planned: &Planned<'_>,
-        source: Source,
-        body: Body,
-        verdict: Result<Facts, Problem>,
+        good: bool,
         job: &Job,
-    ) -> Result<Entry, Stop> {
-        let name = if verdict.is_ok() {
-            &planned.bucket
-        } else {
-            &planned.quarantine
+    ) -> Result<Kept, Stop> {
+        // Another worker may have finished this event; then nothing of it may change any more.
+        self.known(call, job).await?;
+        let bucket = self.bucket(planned.place(good))?;
+        let there = bucket
+            .get(&planned.key, &self.budget, job.patience())
+            .await?;
+        let source = Source {
+            content_type: there.content_type,
+            ..Source::default()
         };
-        let bucket = self.bucket(name)?;
-        let declared = source
-            .content_type
-            .as_ref()
-            .or(planned.listed.content_type.as_ref());
-        let content_type = declared.and_then(|text| metadata::media_type(text));
-        let about = about(call, planned, &body, &verdict, content_type.clone());
-        let (key, patience) = (planned.key.as_str(), job.patience());
-        let mut kept = (body, verdict);
-        if bucket
-            .put(key, &kept.0, &about, &self.budget, patience)
-            .await?
-            == Put::Occupied
-        {
-            // Another worker may have finished this event; then nothing of it may change any more.
-            self.known(call, job).await?;
-            let there = bucket.get(key, &self.budget, patience).await?;
-            let judged = self.check(planned, &there).await?;
-            if judged.is_ok() == kept.1.is_ok() {
-                kept = (there, judged);
-            } else {
-                bucket
-                    .overwrite(key, &kept.0, &about, &self.budget, patience)
-                    .await?;
-            }
+        let there = self.judge(planned, there.body, source).await?;
+        if there.verdict.is_ok() || !good {
+            // Where it lies already it is found to be the same.
+            return match self.put(call, planned, &there, job).await? {
+                Put::Stored => Ok((there.entry(planned), None)),
+                Put::Occupied => Err(Fault::Contended {
+                    key: planned.key.clone(),
+                }
+                .into()),
+            };
         }
-        let (body, verdict) = kept;
-        let object = Object {
-            bucket: name.clone(),
-            key: planned.key.clone(),
-            size: body.len(),
-            sha256: body.sha256().to_string(),
-            content_type,
+        drop(there);
+        let again = match self.fetch_checked(planned, job).await? {
+            Ok(checked) if checked.verdict.is_ok() => checked,
+            Ok(_) => {
+                return Err(Fault::Contended {
+                    key: planned.key.clone(),
+                }
+                .into());
+            }
+            Err(error) => return Ok((Entry::unavailable(planned, &error), Some(error))),
         };
-        Ok(Entry::stored(planned, source, object, verdict))
+        self.known(call, job).await?;
+        let about = about(call, planned, &again);
+        bucket
+            .overwrite(
+                &planned.key,
+                &again.body,
+                &about,
+                &self.budget,
+                job.patience(),
+            )
+            .await?;
+        Ok((again.entry(planned), None))
+    }
+
+    /// Downloads and judges; the inner error is the origin's fault, or the event's.
+    async fn fetch_checked(
+        &self,
+        planned: &Planned<'_>,
+        job: &Job,
+    ) -> Result<Result<Checked, FetchError>, Fault> {
+        let (url, most) = (&planned.listed.url, planned.kind.max_size);
+        let fetch = || async {
+            match self
+                .fetcher
+                .fetch(url, most, &self.budget, job.deadline)
+                .await
+            {
+                Err(FetchError::Local(error)) => Err(error),
+                fetched => Ok(fetched),
+            }
+        };
+        match self.spool.wait_out(job.patience(), fetch).await? {
+            Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source).await?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Judges a body off the runtime's threads, so that a long one holds up nobody's heartbeat.
+    async fn judge(
+        &self,
+        planned: &Planned<'_>,
+        body: Body,
+        source: Source,
+    ) -> io::Result<Checked> {
+        let kind = Arc::clone(&planned.kind);
+        let (looked_at, most) = (body.clone(), self.budget.most_work());
+        let memory = blocking(move || kind.check.memory(&looked_at)).await?;
+        let verdict = if memory > most {
+            Err(Problem::too_complex(memory, most))
+        } else {
+            let _share = self.budget.work(memory).await?;
+            let (kind, body) = (Arc::clone(&planned.kind), body.clone());
+            blocking(move || kind.check.check(&body)).await?
+        };
+        Ok(Checked {
+            body,
+            source,
+            verdict,
+        })
+    }
+
+    /// Puts a body where its verdict sends it.
+    async fn put(
+        &self,
+        call: &CallAnalyzed,
+        planned: &Planned<'_>,
+        checked: &Checked,
+        job: &Job,
+    ) -> Result<Put, Fault> {
+        let bucket = self.bucket(planned.place(checked.verdict.is_ok()))?;
+        let about = about(call, planned, checked);
+        let put = bucket.put(
+            &planned.key,
+            &checked.body,
+            &about,
+            &self.budget,
+            job.patience(),
+        );
+        Ok(put.await?)
     }
 
     /// Writes the manifest: the commit mark. A complete one is never replaced, a partial one only by
@@ -235,7 +295,7 @@ impl Archivist {
             .iter()
             .filter(|entry| entry.status == EntryStatus::Unavailable)
             .count();
-        loop {
+        for turn in 1..=COMMIT_TURNS {
             let patience = job.patience();
             if self
                 .manifests
@@ -246,19 +306,17 @@ impl Archivist {
                 return Ok(());
             }
             let Some(found) = self.manifests.find(&key, patience).await? else {
-                continue; // removed by somebody in between
+                // Removed in between, or refused because of another writer at the same time.
+                sleep(COMMIT_PAUSE * turn).await;
+                continue;
             };
             if found.bytes == json {
                 return Ok(()); // our own write, whose answer was lost
             }
-            let known = Known::parse(&found.bytes).map_err(|source| Fault::Manifest {
-                key: key.clone(),
-                source,
-            })?;
-            if known.status == Status::Complete {
-                return Err(Stop::Duplicate);
-            }
-            if missing >= known.missing()
+            let known = parse_known(call, &key, &found)?;
+            // One that lacks as much tells as much; a complete one always replaces.
+            let no_further = missing > 0 && missing >= known.missing();
+            if no_further
                 || self
                     .manifests
                     .replace(&key, &found, json.clone(), &about, patience)
@@ -268,6 +326,7 @@ impl Archivist {
                 return Ok(());
             }
         }
+        Err(Fault::Contended { key }.into())
     }
 
     /// What an earlier attempt wrote of this event; [`Stop::Duplicate`] where that was everything.
@@ -276,11 +335,7 @@ impl Archivist {
         let Some(found) = self.manifests.find(&key, job.patience()).await? else {
             return Ok(None);
         };
-        let known = Known::parse(&found.bytes).map_err(|source| Fault::Manifest { key, source })?;
-        match known.status {
-            Status::Complete => Err(Stop::Duplicate),
-            Status::Partial => Ok(Some(known)),
-        }
+        parse_known(call, &key, &found).map(Some)
     }
 
     fn bucket(&self, name: &str) -> io::Result<&Arc<Bucket>> {
@@ -288,5 +343,47 @@ impl Archivist {
         self.stores
             .get(name)
             .ok_or_else(|| io::Error::other(format!("no bucket is called {name:?}")))
+    }
+}
+
+/// Reads a manifest that is there; [`Stop::Duplicate`] where it is complete.
+fn parse_known(call: &CallAnalyzed, key: &str, found: &Found) -> Result<Known, Stop> {
+    let known = Known::parse(&found.bytes).map_err(|source| Fault::Manifest {
+        key: key.into(),
+        source,
+    })?;
+    if known.status == Status::Partial {
+        return Ok(known);
+    }
+    if !known.is_of(call.sha256) {
+        let (call_id, request_id) = (call.call_id.as_str(), call.request_id.as_str());
+        tracing::warn!(
+            call_id,
+            request_id,
+            "an event with these ids and another body was archived before"
+        );
+    }
+    Err(Stop::Duplicate)
+}
+
+impl Checked {
+    /// What the manifest says of it, once it is stored.
+    fn entry(self, planned: &Planned<'_>) -> Entry {
+        let object = Object {
+            bucket: planned.place(self.verdict.is_ok()).to_owned(),
+            key: planned.key.clone(),
+            size: self.body.len(),
+            sha256: self.body.sha256().to_string(),
+            content_type: self.content_type(planned),
+        };
+        Entry::stored(planned, self.source, object, self.verdict)
+    }
+
+    /// The origin's word, else the event's, as far as it may stand in a header.
+    fn content_type(&self, planned: &Planned<'_>) -> Option<String> {
+        [&self.source.content_type, &planned.listed.content_type]
+            .into_iter()
+            .flatten()
+            .find_map(|text| metadata::media_type(text))
     }
 }

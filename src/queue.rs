@@ -14,6 +14,10 @@ pub mod topology;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
+use lapin::{
+    ErrorKind,
+    protocol::{AMQPErrorKind, AMQPSoftError},
+};
 
 pub use self::session::connect;
 
@@ -68,6 +72,15 @@ pub enum QueueError {
 }
 
 impl QueueError {
+    /// Whether something is not there that was looked for.
+    pub fn is_missing(&self) -> bool {
+        let Self::Broker { source, .. } = self else {
+            return false;
+        };
+        matches!(source.kind(), ErrorKind::ProtocolError(error)
+            if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+    }
+
     fn broker(what: impl Into<String>) -> impl FnOnce(lapin::Error) -> Self {
         let what = what.into();
         |source| Self::Broker { what, source }

@@ -24,7 +24,7 @@ pub enum Decision {
     },
     /// Publish it to the dead-letter queue, then acknowledge it.
     Dead(Death),
-    /// Give it back to the broker: there is no delay queue to wait in.
+    /// Publish it to the work queue again, uncharged: there is no delay queue to wait in.
     Requeue,
 }
 
@@ -83,7 +83,12 @@ impl Rules {
                 reason: Reason::EventInvalid,
                 detail: error.to_string(),
             }),
-            End::NotOurs(_) => match self.delays.first() {
+            // What no store answers may pass soon; what no worker can read hardly will.
+            End::NotOurs(fault) => match if fault.is_lasting() {
+                self.delays.last()
+            } else {
+                self.delays.first()
+            } {
                 Some(delay) => Decision::Retry {
                     delay: *delay,
                     charged: false,

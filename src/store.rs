@@ -5,22 +5,21 @@
 //! backoff until it succeeds or the caller's patience ends.
 
 mod open;
-mod patience;
 mod upload;
 
 use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use object_store::{
     Attribute, AttributeValue, Attributes, Error as BackendError, ObjectStore, ObjectStoreExt,
     PutMode, PutOptions, UpdateVersion, path::Path,
 };
 
-use self::patience::Outage;
 use crate::{
-    body::{Body, Budget, WriteError},
+    body::{Body, Budget},
     config,
+    outage::Outage,
 };
 
 /// The largest manifest that is read back, in bytes.
@@ -64,8 +63,8 @@ enum Cause {
 /// A mistake in a bucket's configuration that only its store can judge.
 #[derive(Debug)]
 pub struct OptionMistake {
-    /// The option, or none where the bucket as a whole is meant.
-    pub option: Option<String>,
+    /// The key below the bucket's: `url`, `options`, or one of them, `options.region`.
+    pub key: String,
     /// What is wrong.
     pub what: String,
     /// How to mend it.
@@ -88,6 +87,15 @@ pub struct About {
     pub content_type: Option<String>,
     /// User metadata, made fit for headers (see [`crate::metadata`]).
     pub metadata: Vec<(&'static str, String)>,
+}
+
+/// An object read back.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its bytes.
+    pub body: Body,
+    /// Its media type, where the store has it.
+    pub content_type: Option<String>,
 }
 
 /// A small object read back, with what it takes to replace just this version of it.
@@ -122,7 +130,7 @@ impl Bucket {
         let (store, prefix, folder) = open::open(&settings.url, &settings.options)?;
         let name = settings.name.clone();
         Ok(Self {
-            outage: Outage::new(&name),
+            outage: Outage::of(format!("bucket {name}")),
             name,
             store,
             prefix,
@@ -148,8 +156,7 @@ impl Bucket {
     ) -> Result<Put, StoreError> {
         let path = self.path(key)?;
         let attempt = || self.put_new(&path, body, about, budget);
-        self.patiently(patience, &format!("store {key}"), attempt)
-            .await
+        self.patiently(patience, "store an object", attempt).await
     }
 
     /// Stores small bytes under a key where nothing is yet.
@@ -176,8 +183,7 @@ impl Bucket {
                 Err(error) => Err(error.into()),
             }
         };
-        self.patiently(patience, &format!("create {key}"), attempt)
-            .await
+        self.patiently(patience, "create a manifest", attempt).await
     }
 
     /// Reads a small object, if there is one.
@@ -205,8 +211,7 @@ impl Bucket {
                 version,
             }))
         };
-        self.patiently(patience, &format!("read {key}"), attempt)
-            .await
+        self.patiently(patience, "read a manifest", attempt).await
     }
 
     /// Replaces an object, if it still is what was found. `Occupied`: somebody else was faster.
@@ -235,38 +240,27 @@ impl Bucket {
                     .await
                 {
                     Ok(_) => Ok(Put::Stored),
-                    Err(BackendError::Precondition { .. }) => Ok(Put::Occupied),
+                    Err(BackendError::Precondition { .. } | BackendError::NotFound { .. }) => {
+                        Ok(Put::Occupied)
+                    }
                     Err(error) => Err(error.into()),
                 }
             }
         };
-        self.patiently(patience, &format!("replace {key}"), attempt)
+        self.patiently(patience, "replace a manifest", attempt)
             .await
     }
 
-    /// Reads a whole object back into a body.
+    /// Reads a whole object back into a body. The caller holds no other body meanwhile.
     pub async fn get(
         &self,
         key: &str,
         budget: &Budget,
         patience: Duration,
-    ) -> Result<Body, StoreError> {
+    ) -> Result<Stored, StoreError> {
         let path = self.path(key)?;
-        let attempt = || async {
-            let result = self.store.get(&path).await?;
-            let size = result.meta.size;
-            let mut writer = budget.writer(Some(size), size).await?;
-            let mut chunks = result.into_stream();
-            while let Some(chunk) = chunks.try_next().await? {
-                writer.write(chunk).await.map_err(|error| match error {
-                    WriteError::Spool(error) => error,
-                    too_large @ WriteError::TooLarge { .. } => io::Error::other(too_large),
-                })?;
-            }
-            Ok(writer.finish().await?)
-        };
-        self.patiently(patience, &format!("read {key}"), attempt)
-            .await
+        let attempt = || self.read_back(&path, budget);
+        self.patiently(patience, "read an object", attempt).await
     }
 
     /// Overwrites whatever is under a key that no manifest names.
@@ -280,7 +274,7 @@ impl Bucket {
     ) -> Result<(), StoreError> {
         let path = self.path(key)?;
         let attempt = || self.upload(&path, body, about, budget);
-        self.patiently(patience, &format!("overwrite {key}"), attempt)
+        self.patiently(patience, "overwrite an object", attempt)
             .await
     }
 
@@ -319,7 +313,12 @@ impl Bucket {
             Ok::<_, io::Error>(file)
         });
         let _lock = lock.await.map_err(io::Error::other)??;
-        if self.store.get(path).await?.bytes().await? != found.bytes {
+        let there = match self.store.get(path).await {
+            Ok(there) => there.bytes().await?,
+            Err(BackendError::NotFound { .. }) => return Ok(Put::Occupied),
+            Err(error) => return Err(error.into()),
+        };
+        if there != found.bytes {
             return Ok(Put::Occupied);
         }
         self.store.put(path, bytes.into()).await?;
@@ -350,9 +349,7 @@ impl Bucket {
         } else {
             format!("{}/{key}", self.prefix)
         };
-        Path::parse(&full).map_err(|error| {
-            self.error(&format!("use {key:?} as a key"), BackendError::from(error))
-        })
+        Path::parse(&full).map_err(|error| self.error("use a key", BackendError::from(error)))
     }
 
     fn error(&self, what: &str, source: impl Into<Cause>) -> StoreError {

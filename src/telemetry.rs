@@ -1,6 +1,6 @@
 //! Logs: to standard error, one line a settled event, and no credential in any of them.
 
-use std::{error::Error, io::IsTerminal, iter, time::Duration};
+use std::{collections::BTreeMap, error::Error, io::IsTerminal, iter, time::Duration};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -19,22 +19,18 @@ pub enum LogFormat {
     Json,
 }
 
-/// Libraries that report by themselves what callvault reports with what follows from it: each closed
-/// channel, each certificate that is not right.
-macro_rules! silenced {
-    ($level:literal) => {
-        concat!($level, ",lapin=off,rustls_platform_verifier=off")
-    };
-}
+/// What is logged unless `RUST_LOG` says otherwise. Some libraries report by themselves what callvault
+/// reports with what follows from it: each certificate that is not right, each request tried again.
+const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn";
+/// Whatever `RUST_LOG` says: the AMQP client's own log holds the password and whole messages.
+const SILENT: &str = "lapin=off";
 
 /// Starts logging. `quiet` is for commands whose reports go to a person: warnings and errors alone.
 pub fn init(format: LogFormat, quiet: bool) {
-    let default = if quiet {
-        silenced!("warn")
-    } else {
-        silenced!("info")
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let default = format!("{},{QUIETER}", if quiet { "warn" } else { "info" });
+    let filter = std::env::var("RUST_LOG").unwrap_or(default);
+    // Last: of two directives for the same target the last one counts.
+    let filter = EnvFilter::builder().parse_lossy(format!("{filter},{SILENT}"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -46,7 +42,8 @@ pub fn init(format: LogFormat, quiet: bool) {
     };
 }
 
-/// An error and its causes in one line, without the queries of URLs: a query can be a credential.
+/// An error and its causes in one line. Of URLs only scheme and host are left: user information and
+/// queries can be credentials, and file names whatever the event's sender pleased.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut words: Vec<String> = Vec::new();
     for cause in iter::successors(Some(error), |&error| error.source()) {
@@ -56,27 +53,24 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
             words.push(cause);
         }
     }
-    without_queries(&words.join(": "))
+    hosts_only(&words.join(": "))
 }
 
-fn without_queries(text: &str) -> String {
+fn hosts_only(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find('?') {
-        let (before, query) = rest.split_at(at);
+    while let Some(at) = rest.find("://") {
+        let (before, from) = rest.split_at(at + "://".len());
         clean.push_str(before);
-        let word = before
-            .rfind(char::is_whitespace)
-            .map_or(before, |space| &before[space..]);
-        let end = query.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>'));
-        let end = end.unwrap_or(query.len());
-        if word.contains("://") {
-            clean.push_str("?…");
-            rest = &query[end..];
-        } else {
-            clean.push('?');
-            rest = &query[1..];
+        let stop = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>' | ',');
+        let (url, after) = from.split_at(from.find(stop).unwrap_or(from.len()));
+        let authority_ends = url.find(['/', '?', '#']).unwrap_or(url.len());
+        let authority = &url[..authority_ends];
+        clean.push_str(authority.rsplit('@').next().unwrap_or(authority));
+        if authority_ends < url.len() {
+            clean.push_str("/…");
         }
+        rest = after;
     }
     clean.push_str(rest);
     clean
@@ -84,9 +78,7 @@ fn without_queries(text: &str) -> String {
 
 /// The one log line of a settled event.
 pub fn settled(outcome: &Outcome, decision: &Decision, attempt: u32, took: Duration) {
-    let (call_id, request_id) = outcome.ids.as_ref().map_or(("-", "-"), |(call, request)| {
-        (call.as_str(), request.as_str())
-    });
+    let (call_id, request_id) = ids(outcome);
     let count = |status| {
         outcome
             .entries
@@ -94,12 +86,8 @@ pub fn settled(outcome: &Outcome, decision: &Decision, attempt: u32, took: Durat
             .filter(|entry| entry.status == status)
             .count()
     };
-    let bytes: u64 = outcome
-        .entries
-        .iter()
-        .filter_map(|entry| Some(entry.object.as_ref()?.size))
-        .sum();
-    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let bytes = bytes(outcome);
+    let took_ms = took.as_millis();
     let label = label(outcome, decision);
     match decision {
         Decision::Ack => tracing::info!(
@@ -152,6 +140,37 @@ pub fn settled(outcome: &Outcome, decision: &Decision, attempt: u32, took: Durat
     }
 }
 
+/// The one log line of an event that did not come from a queue.
+pub fn archived(outcome: &Outcome, label: &str, took: Duration) {
+    let (call_id, request_id) = ids(outcome);
+    let bytes = bytes(outcome);
+    let took_ms = took.as_millis();
+    tracing::info!(
+        call_id,
+        request_id,
+        outcome = label,
+        reason = reason(outcome),
+        bytes,
+        took_ms,
+        "settled"
+    );
+}
+
+fn ids(outcome: &Outcome) -> (&str, &str) {
+    let ids = outcome.ids.as_ref();
+    ids.map_or(("-", "-"), |(call, request)| {
+        (call.as_str(), request.as_str())
+    })
+}
+
+fn bytes(outcome: &Outcome) -> u64 {
+    let objects = outcome
+        .entries
+        .iter()
+        .filter_map(|entry| entry.object.as_ref());
+    objects.map(|object| object.size).sum()
+}
+
 /// The documented name of what became of an event.
 pub fn label(outcome: &Outcome, decision: &Decision) -> &'static str {
     match (decision, &outcome.end) {
@@ -164,14 +183,28 @@ pub fn label(outcome: &Outcome, decision: &Decision) -> &'static str {
     }
 }
 
+/// How many reasons one line tells.
+const MOST_REASONS: usize = 5;
+
 /// Why an event is not done, in words.
 pub fn reason(outcome: &Outcome) -> String {
     match &outcome.end {
         End::Invalid(error) => error.to_string(),
         End::NotOurs(fault) => chain(fault),
         End::Partial(errors) => {
-            let words: Vec<_> = errors.iter().map(|error| chain(error)).collect();
-            words.join("; ")
+            // A hostile event may have many, each different: the first of each code tells enough.
+            let mut codes = BTreeMap::new();
+            for error in errors {
+                codes.entry(error.code()).or_insert((error, 0_usize)).1 += 1;
+            }
+            let words = codes
+                .values()
+                .take(MOST_REASONS)
+                .map(|(error, count)| match count {
+                    1 => chain(*error),
+                    count => format!("{} ({count} times)", chain(*error)),
+                });
+            words.collect::<Vec<_>>().join("; ")
         }
         End::Ignored { .. } | End::Duplicate | End::Archived => String::new(),
     }
@@ -182,11 +215,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_query_of_a_url_is_left_out_of_an_error() {
-        let text = r#"PUT https://a.example/k?sig=s3cret&se=1 failed (really?): see "http://b/?x" and c?d"#;
-        assert_eq!(
-            without_queries(text),
-            r#"PUT https://a.example/k?… failed (really?): see "http://b/?…" and c?d"#
-        );
+    fn of_a_url_in_an_error_scheme_and_host_are_left() {
+        for (text, clean) in [
+            (
+                "PUT https://u:pw@a.example:1/k?sig=s failed: why?",
+                "PUT https://a.example:1/… failed: why?",
+            ),
+            (
+                "see \"http://b/+1424/x\", (amqp://c)",
+                "see \"http://b/…\", (amqp://c)",
+            ),
+            ("no URL: a/b?c", "no URL: a/b?c"),
+        ] {
+            assert_eq!(hosts_only(text), clean);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::name;
+use super::{MANIFEST, name};
 use crate::event::CallAnalyzed;
 
 /// The longest segment that a folder can hold, in bytes (`NAME_MAX`), less room for `-2` and the like
@@ -80,6 +80,12 @@ pub enum TemplateError {
         "a segment can become {0} bytes long, and a folder holds {LONGEST_SEGMENT}; put a slash between its placeholders"
     )]
     TooLong(usize),
+    /// The manifest's key holds the date; objects without it could be those of two manifests.
+    #[error("the date is missing: {{date}}, or {{year}}, {{month}} and {{day}}")]
+    NoDate,
+    /// The key could be that of the manifest's folder.
+    #[error("the last segment tells no attachment: it needs {{file}} or {{kind}}")]
+    NoAttachment,
     /// Two events could come to the same key: without the identifier, or where it runs into another
     /// value (`a-b` and `c` would make the same `{call_id}-{request_id}` as `a` and `b-c`).
     #[error(
@@ -101,13 +107,21 @@ impl KeyTemplate {
             let mut segments = template.split('/');
             segments.any(|segment| segment.contains(id) && segment.matches('{').count() == 1)
         };
-        match ["{call_id}", "{request_id}"]
+        if let Some(id) = ["{call_id}", "{request_id}"]
             .into_iter()
             .find(|id| !alone(id))
         {
-            Some(id) => Err(TemplateError::NotUnique(id)),
-            None => Ok(Self(parts)),
+            return Err(TemplateError::NotUnique(id));
         }
+        let has = |field: &str| template.contains(field);
+        if !has("{date}") && !["{year}", "{month}", "{day}"].into_iter().all(has) {
+            return Err(TemplateError::NoDate);
+        }
+        let last = template.rsplit('/').next().unwrap_or(template);
+        if !last.contains("{file}") && !last.contains("{kind}") {
+            return Err(TemplateError::NoAttachment);
+        }
+        Ok(Self(parts))
     }
 
     pub(super) fn render(&self, fields: &Fields<'_>) -> String {
@@ -127,13 +141,22 @@ impl KeyTemplate {
                     Some(id) => key += &id.to_string(),
                     None => key += NONE,
                 },
-                Part::Field(Field::AgentId) => {
-                    key += &fields.agent_id.map_or(NONE.into(), name::safe);
-                }
+                Part::Field(Field::AgentId) => key += &agent(fields.agent_id),
+
                 Part::Field(Field::File) => key += fields.file,
             }
         }
         key
+    }
+}
+
+/// An agent's identifier may be any text. As a manifest's name it would stand, as a folder, where the
+/// event's manifest goes.
+fn agent(id: Option<&str>) -> String {
+    match id.map(name::safe) {
+        Some(id) if id == MANIFEST => format!("{id}_"),
+        Some(id) => id,
+        None => NONE.into(),
     }
 }
 
@@ -205,6 +228,9 @@ mod tests {
             ("{call_id}/{request_id}/", E::Segment),
             ("a b/{call_id}/{request_id}", E::Character(' ')),
             ("{call_id}/{request_id}/{agent_id}-{file}", E::TooLong(257)),
+            ("{call_id}/{request_id}/{file}", E::NoDate),
+            ("{year}/{month}/{call_id}/{request_id}/{file}", E::NoDate),
+            ("{date}/{call_id}/{request_id}", E::NoAttachment),
             ("{date}/{call_id}/{file}", E::NotUnique("{request_id}")),
             ("{date}/{request_id}/{file}", E::NotUnique("{call_id}")),
             (

@@ -1,7 +1,11 @@
 //! File names out of hostile URLs, fit for an object key.
 
+use std::collections::{HashMap, HashSet};
+
 use percent_encoding::percent_decode_str;
 use url::Url;
+
+use super::MANIFEST;
 
 /// The longest file name that [`safe`] makes, in bytes.
 const LONGEST: usize = 128;
@@ -39,21 +43,35 @@ pub(super) fn safe(name: &str) -> String {
     }
 }
 
-/// The first of `key`, `key` with `-2` before its extension, with `-3`, … that is not taken.
-pub(super) fn free(key: &str, taken: impl Fn(&str) -> bool) -> String {
-    if !taken(key) {
-        return key.into();
-    }
-    let at = key.rfind('/').map_or(0, |slash| slash + 1);
-    let (folder, file) = key.split_at(at);
-    let (stem, extension) = split(file);
-    let mut number = 2_u64;
-    loop {
-        let candidate = format!("{folder}{stem}-{number}{extension}");
-        if !taken(&candidate) {
-            return candidate;
+/// The keys of one event, each given to one attachment.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    keys: HashSet<String>,
+    /// For a key that was wanted before, the number to try next: an event may want the same one
+    /// many thousands of times.
+    next: HashMap<String, u64>,
+}
+
+impl Taken {
+    /// Takes the first of `wanted`, `wanted` with `-2` before its extension, with `-3`, … that is free.
+    /// A manifest's name never is.
+    pub(super) fn take(&mut self, wanted: String) -> String {
+        let at = wanted.rfind('/').map_or(0, |slash| slash + 1);
+        let (folder, file) = wanted.split_at(at);
+        if file != MANIFEST && self.keys.insert(wanted.clone()) {
+            return wanted;
         }
-        number += 1;
+        let (stem, extension) = split(file);
+        let mut number = self.next.get(&wanted).copied().unwrap_or(2);
+        let free = loop {
+            let candidate = format!("{folder}{stem}-{number}{extension}");
+            number += 1;
+            if self.keys.insert(candidate.clone()) {
+                break candidate;
+            }
+        };
+        self.next.insert(wanted, number);
+        free
     }
 }
 
@@ -111,15 +129,27 @@ mod tests {
 
     #[test]
     fn a_taken_key_gets_a_number_before_its_extension() {
-        let taken = [
-            "d/c/r/recording.wav",
-            "d/c/r/recording-2.wav",
-            "d.x/c/r/file",
-        ];
-        let free = |key| free(key, |candidate| taken.contains(&candidate));
-        assert_eq!(free("d/c/r/analysis.json"), "d/c/r/analysis.json");
-        assert_eq!(free("d/c/r/recording.wav"), "d/c/r/recording-3.wav");
-        assert_eq!(free("d.x/c/r/file"), "d.x/c/r/file-2");
+        let mut taken = Taken::default();
+        for (wanted, key) in [
+            ("d/c/r/recording.wav", "d/c/r/recording.wav"),
+            ("d/c/r/recording.wav", "d/c/r/recording-2.wav"),
+            ("d/c/r/recording-2.wav", "d/c/r/recording-2-2.wav"),
+            ("d/c/r/recording.wav", "d/c/r/recording-3.wav"),
+            ("d.x/c/r/file", "d.x/c/r/file"),
+            ("d.x/c/r/file", "d.x/c/r/file-2"),
+            ("d/c/r/manifest.json", "d/c/r/manifest-2.json"),
+        ] {
+            assert_eq!(taken.take(wanted.into()), key);
+        }
+    }
+
+    #[test]
+    fn many_attachments_of_one_name_take_no_longer_than_as_many_others() {
+        let mut taken = Taken::default();
+        let last = (0..200_000)
+            .map(|_| taken.take("c/r/recording.wav".into()))
+            .last();
+        assert_eq!(last.unwrap(), "c/r/recording-200000.wav");
     }
 
     proptest! {

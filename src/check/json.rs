@@ -6,10 +6,51 @@ use jsonschema::{Draft, Validator};
 use serde_json::Value;
 
 use super::Problem;
+use crate::scan::OutsideStrings;
 
-/// The memory of a parsed tree over the length of its text, measured on transcripts: 602 MiB for 55 MB,
-/// and the text itself beside it.
-pub const TREE_FACTOR: u64 = 12;
+/// What a parsed tree takes, in bytes, on a 64-bit machine: an object is a B-tree whose smallest node
+/// has room for eleven entries; an array grows by doubling; a string has a block of its own.
+const OBJECT: u64 = 704;
+const ENTRY: u64 = 128;
+const ELEMENT: u64 = 80;
+/// No text takes more than this for each of its bytes: `{"":0},` is the worst.
+const WORST: u64 = 160;
+/// Shorter texts are not looked at: the worst of them is still small.
+const SHORT: u64 = 16 << 10;
+
+/// An upper bound of the memory that [`inspect`] takes for a text of `len` bytes, in bytes. Ordinary
+/// files take about twelve times their text; a hostile one may take a hundred times it.
+pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
+    if len <= SHORT {
+        return Ok(len * WORST);
+    }
+    // The text itself, and its strings.
+    let mut memory = len * 2;
+    let mut outside = OutsideStrings::default();
+    // One bit a level: whether it is an object. What is deeper than serde_json goes is refused.
+    let mut objects = 0_u128;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = text.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(memory);
+        }
+        for byte in buffer
+            .iter()
+            .take(read)
+            .filter(|byte| outside.takes(**byte))
+        {
+            match byte {
+                b'{' => (objects, memory) = (objects << 1 | 1, memory + OBJECT),
+                b'[' => (objects, memory) = (objects << 1, memory + ELEMENT),
+                b'}' | b']' => objects >>= 1,
+                b',' if objects & 1 == 1 => memory += ENTRY,
+                b',' => memory += ELEMENT,
+                _ => {}
+            }
+        }
+    }
+}
 
 /// A JSON Schema, ready to judge.
 #[derive(Debug)]
@@ -106,13 +147,10 @@ fn judge(bytes: &[u8], schema: Option<&Schema>) -> Result<(), Problem> {
         )
     })?;
     let tree: Value = serde_json::from_str(text).map_err(|e| syntax(&e))?;
-    match schema.and_then(|schema| schema.validator.iter_errors(&tree).next()) {
-        None => Ok(()),
-        Some(error) => Err(Problem::new(
-            "json_shape",
-            format!("{}: {error}", error.instance_path()),
-        )),
-    }
+    // The first problem alone: a list of all of them may be larger than the file.
+    schema
+        .map_or(Ok(()), |schema| schema.validator.validate(&tree))
+        .map_err(|error| Problem::new("json_shape", format!("{}: {error}", error.instance_path())))
 }
 
 fn syntax(error: &serde_json::Error) -> Problem {
@@ -156,6 +194,19 @@ mod tests {
         }
         let (_, detail) = code(b"{\n  \"a\" 1}", None);
         assert_eq!(detail, "expected `:` at line 2 column 7");
+    }
+
+    #[test]
+    fn the_memory_of_a_hostile_text_is_known_before_it_is_parsed() {
+        let bound = |text: String| {
+            let len = text.len() as u64;
+            memory(&mut text.as_bytes(), len).unwrap() / len
+        };
+        let hostile = format!("[{}{{}}]", "{\"\":0},".repeat(100_000));
+        assert!((100..=WORST).contains(&bound(hostile)));
+        let turn = r#"{"speaker":"agent","text":"Thank you, that is, well, all, and good bye.","start":1.25,"end":2.5},"#;
+        assert!(bound(format!("[{}{{}}]", turn.repeat(10_000))) <= 14);
+        assert_eq!(bound("{}".into()), WORST);
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! `callvault archive`: events from files, straight through the pipeline.
 
 use std::{
-    io::IsTerminal,
     path::Path,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytesize::ByteSize;
-use futures_util::{StreamExt, stream};
-use indicatif::{ProgressBar, ProgressStyle};
+use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::{
     Exit, Failure,
     events::{Files, Found},
-    say, setup,
+    say, say_json, setup,
 };
 use crate::{
+    manifest::{Entry, EntryStatus, Object},
     pipeline::{Archivist, End, Job, Outcome},
     telemetry,
 };
@@ -41,14 +41,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 impl Archive {
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
         let parts = setup::load(config)?;
-        let events = self.files.open()?;
+        let events = self.files.stream()?;
         let side_by_side = usize::from(parts.queue.prefetch);
         let job_time = parts.job_time;
         let archivist = Arc::new(parts.archivist);
         let started = Instant::now();
-        let bar = self.progress();
+        let bar = self.files.progress();
         let mut totals = Totals::default();
-        let mut results = stream::iter(events)
+        let results = events
             .map(|found| {
                 let archivist = Arc::clone(&archivist);
                 async move {
@@ -58,6 +58,7 @@ impl Archive {
                 }
             })
             .buffered(side_by_side);
+        let mut results = pin!(results);
         while let Some(result) = results.next().await {
             let (found, outcome) = result.map_err(Failure::usage)?;
             totals.add(&outcome);
@@ -71,33 +72,9 @@ impl Archive {
         Ok(totals.exit())
     }
 
-    /// A bar on a terminal, nothing in a pipe.
-    fn progress(&self) -> ProgressBar {
-        if !std::io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let (bar, template) = match self.files.total_bytes() {
-            Some(bytes) => (
-                ProgressBar::new(bytes),
-                "{bar:30} {percent:>3}%  {bytes} of {total_bytes} of events  {elapsed_precise}, {eta} left",
-            ),
-            None => (
-                ProgressBar::no_length(),
-                "{spinner} {bytes} of events  {elapsed_precise}",
-            ),
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
-    }
-
     fn report(&self, found: &Found, outcome: &Outcome) {
         if self.json {
-            if let Ok(line) = serde_json::to_string(&Line::of(found, outcome)) {
-                say(&line);
-            }
+            say_json(&Line::of(found, outcome));
         } else if !is_done(outcome) {
             let ids = outcome
                 .ids
@@ -114,15 +91,17 @@ impl Archive {
 }
 
 async fn archive(archivist: &Archivist, found: &Found, job_time: Duration) -> Outcome {
-    let deadline = tokio::time::Instant::now() + job_time;
+    let started = tokio::time::Instant::now();
     let job = Job {
         body: found.body.clone(),
         attempt: 1,
         seen_before: true,
-        deadline,
+        deadline: started + job_time,
         patience: PATIENCE,
     };
-    archivist.archive(&job).await
+    let outcome = archivist.archive(&job).await;
+    telemetry::archived(&outcome, label(&outcome), started.elapsed());
+    outcome
 }
 
 /// One event's report, as JSON.
@@ -136,7 +115,29 @@ struct Line<'a> {
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
-    attachments: &'a [crate::manifest::Entry],
+    attachments: Vec<Attachment<'a>>,
+}
+
+/// What a report tells of an attachment. The manifest tells more, and may quote the file.
+#[derive(Serialize)]
+pub(super) struct Attachment<'a> {
+    kind: &'a str,
+    status: EntryStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<&'a Object>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+}
+
+impl<'a> Attachment<'a> {
+    pub(super) fn of(entry: &'a Entry) -> Self {
+        Self {
+            kind: &entry.kind,
+            status: entry.status,
+            object: entry.object.as_ref(),
+            problem: entry.problem_code(),
+        }
+    }
 }
 
 impl<'a> Line<'a> {
@@ -147,7 +148,7 @@ impl<'a> Line<'a> {
             call_id: outcome.ids.as_ref().map(|(call, _)| call.as_str()),
             request_id: outcome.ids.as_ref().map(|(_, request)| request.as_str()),
             reason: telemetry::reason(outcome),
-            attachments: &outcome.entries,
+            attachments: outcome.entries.iter().map(Attachment::of).collect(),
         }
     }
 }

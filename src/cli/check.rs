@@ -5,7 +5,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::{Exit, Failure, say, setup};
+use super::{Exit, Failure, say, say_json, setup};
 use crate::{config, queue, store::Stores, telemetry};
 
 /// Checks the configuration, and says how to mend each mistake.
@@ -60,8 +60,11 @@ impl Check {
         if !self.connect {
             return Ok(Exit::Done);
         }
-        let broker = reach_broker(&parts.queue).await;
-        let mut all_ok = self.reached("broker", &parts.queue.name, broker);
+        let (name, broker) = match reach_broker(&parts.queue).await {
+            Ok(found) => (format!("{}: {found}", parts.queue.name), Ok(())),
+            Err(error) => (String::new(), Err(error)),
+        };
+        let mut all_ok = self.reached("broker", &name, broker);
         for (name, result) in reach_stores(&parts.archivist.stores).await {
             all_ok &= self.reached("bucket", &name, result);
         }
@@ -89,9 +92,7 @@ impl Check {
 
     fn report(&self, finding: &Finding<'_>) {
         if self.json {
-            if let Ok(line) = serde_json::to_string(finding) {
-                say(&line);
-            }
+            say_json(finding);
         } else {
             let mark = if finding.ok { "ok  " } else { "FAIL" };
             say(&format!("{mark}  {:<13} {}", finding.what, finding.detail));
@@ -99,10 +100,17 @@ impl Check {
     }
 }
 
-/// The broker answers, and has the topology, or takes it.
-async fn reach_broker(settings: &config::Queue) -> Result<(), queue::QueueError> {
+/// The broker answers, and has the topology or may be given it. Looks without declaring: a check is to
+/// leave no queue behind that fills.
+async fn reach_broker(settings: &config::Queue) -> Result<&'static str, queue::QueueError> {
     let connection = queue::connect(&settings.url, "check").await?;
-    queue::topology::ensure_on(&connection, settings).await
+    match queue::topology::find_on(&connection, settings).await {
+        Ok(()) => Ok("its exchange and queues are there"),
+        Err(error) if error.is_missing() && settings.declare => {
+            Ok("its exchange and queues will be declared by `run`")
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn reach_stores(stores: &Stores) -> Vec<(String, Result<(), crate::store::StoreError>)> {

@@ -8,7 +8,6 @@ mod origin;
 mod sample;
 
 use std::{
-    collections::HashMap,
     io::IsTerminal,
     path::{Path, PathBuf},
     time::Duration,
@@ -22,7 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Exit, Failure, say, setup};
+use super::{Exit, Failure, archive::Attachment, say, say_json, setup};
 use crate::{
     check::Facts,
     manifest::{Entry, EntryStatus, Kept, Object},
@@ -48,7 +47,7 @@ pub(super) struct Demo {
 /// The width of the report's table, in characters: it fits most terminals.
 const TABLE_WIDTH: u16 = 100;
 /// The most times that the demo's queue hands out one event.
-const TRIES: usize = 2;
+const TRIES: u32 = 2;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -56,7 +55,7 @@ struct Line<'a> {
     outcome: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
-    attachments: &'a [Entry],
+    attachments: Vec<Attachment<'a>>,
 }
 
 /// A message in the demo's queue.
@@ -72,9 +71,9 @@ impl Demo {
             .await
             .map_err(Failure::unreachable)?;
         let config = write_config(&self.dir).map_err(Failure::usage)?;
-        let parts = setup::load(&config)?;
+        let parts = setup::load_without_environment(&config)?;
         let rules = Rules {
-            delays: vec![Duration::from_millis(500); TRIES - 1],
+            delays: vec![Duration::from_millis(500)],
             refusals: parts.refusals,
         };
 
@@ -100,7 +99,9 @@ impl Demo {
             let outcome = archive(&parts.archivist, &message, attempt, parts.job_time).await;
             let decision = rules.decide(&outcome, attempt);
             telemetry::settled(&outcome, &decision, attempt, started.elapsed());
-            if let Decision::Retry { delay, .. } = decision {
+            if let Decision::Retry { delay, .. } = decision
+                && attempt < TRIES
+            {
                 tokio::time::sleep(delay).await;
                 let _ = queue.send(Message {
                     tries: attempt,
@@ -216,18 +217,16 @@ fn report_json(done: &[(&str, Outcome, Decision)]) {
             event,
             outcome: outcome_label,
             reason: telemetry::reason(outcome),
-            attachments: &outcome.entries,
+            attachments: outcome.entries.iter().map(Attachment::of).collect(),
         };
-        if let Ok(line) = serde_json::to_string(&line) {
-            say(&line);
-        }
+        say_json(&line);
     }
 }
 
 /// What the check found, in a few words.
 fn checked(entry: &Entry) -> String {
     match (&entry.check, &entry.problem) {
-        (_, Some(Kept::New(problem))) => format!("{}: {}", problem.code, problem.detail),
+        (_, Some(_)) => entry.problem_code().unwrap_or_default().to_owned(),
         (Some(Kept::New(Facts::Wav(wav))), _) => {
             let seconds = Duration::from_millis(wav.duration_ms).as_secs_f64();
             let (codec, rate) = (wav.codec.as_str(), wav.sample_rate_hz);
@@ -273,9 +272,18 @@ fn progress(events: usize) -> ProgressBar {
 
 /// The demo's configuration, as a file that one can read and go on with.
 fn write_config(dir: &Path) -> anyhow::Result<PathBuf> {
+    const CONFIG: &str = include_str!("demo/callvault.toml");
+    let config = dir.join("callvault.toml");
+    let first_line = CONFIG.lines().next();
+    let theirs =
+        std::fs::read_to_string(&config).is_ok_and(|there| there.lines().next() != first_line);
+    anyhow::ensure!(
+        !theirs,
+        "{} is not the demo's own: name another folder with --dir",
+        config.display()
+    );
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let files: HashMap<&str, &str> = HashMap::from([
-        ("callvault.toml", include_str!("demo/callvault.toml")),
+    for (name, text) in [
         (
             "analysis.schema.json",
             include_str!("../../config/schemas/analysis.schema.json"),
@@ -284,10 +292,10 @@ fn write_config(dir: &Path) -> anyhow::Result<PathBuf> {
             "transcript.schema.json",
             include_str!("../../config/schemas/transcript.schema.json"),
         ),
-    ]);
-    for (name, text) in files {
+        ("callvault.toml", CONFIG),
+    ] {
         let path = dir.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(dir.join("callvault.toml"))
+    Ok(config)
 }

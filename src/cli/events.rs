@@ -2,12 +2,16 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, IsTerminal, Read},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::{Stream, stream};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::de::IgnoredAny;
+use tokio::sync::mpsc;
 
 use super::Failure;
 
@@ -31,7 +35,7 @@ type Input = Box<dyn BufRead + Send>;
 
 impl Files {
     /// Opens all files before the first event is read: a misspelt name costs nothing but its message.
-    pub(super) fn open(&self) -> Result<Events, Failure> {
+    fn open(&self) -> Result<Events, Failure> {
         let inputs = self
             .files
             .iter()
@@ -45,8 +49,46 @@ impl Files {
         })
     }
 
+    /// Reads the events on a thread of its own: input may be slow, and jobs in flight go on meanwhile.
+    pub(super) fn stream(&self) -> Result<impl Stream<Item = io::Result<Found>> + use<>, Failure> {
+        let events = self.open()?;
+        let (sender, receiver) = mpsc::channel(1);
+        std::thread::spawn(move || {
+            for found in events {
+                if sender.blocking_send(found).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(stream::unfold(receiver, async |mut receiver| {
+            Some((receiver.recv().await?, receiver))
+        }))
+    }
+
+    /// A progress bar on a terminal, nothing in a pipe. Its unit is a byte of input.
+    pub(super) fn progress(&self) -> ProgressBar {
+        if !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match self.total_bytes() {
+            Some(bytes) => (
+                ProgressBar::new(bytes),
+                "{bar:30} {percent:>3}%  {bytes} of {total_bytes} of events  {elapsed_precise}, {eta} left",
+            ),
+            None => (
+                ProgressBar::no_length(),
+                "{spinner} {bytes} of events  {elapsed_precise}",
+            ),
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
     /// The length of all files together in bytes, if each one has a length.
-    pub(super) fn total_bytes(&self) -> Option<u64> {
+    fn total_bytes(&self) -> Option<u64> {
         let length = |path: &PathBuf| {
             path.metadata()
                 .ok()
@@ -78,7 +120,7 @@ fn open(path: &Path) -> io::Result<Input> {
 }
 
 /// Reads events one by one; only a JSON document that spans lines is held whole.
-pub(super) struct Events {
+struct Events {
     /// The next file is the last.
     inputs: Vec<(String, Input)>,
     lines: Option<Lines>,
@@ -117,6 +159,9 @@ enum Start {
     Lines(Lines),
 }
 
+/// Some editors begin a file with a byte order mark; no JSON does.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// Tells the two forms apart by the first line that is not blank: JSON by itself, or the beginning of a
 /// document. A file that is neither is read by lines, so that one broken line spoils no other.
 fn start(name: String, mut input: Input) -> io::Result<Start> {
@@ -125,6 +170,9 @@ fn start(name: String, mut input: Input) -> io::Result<Start> {
         if input.read_until(b'\n', &mut head)? == 0 {
             return Ok(Start::Lines(Lines::new(name, Box::new(io::empty()))));
         }
+    }
+    if head.starts_with(BOM) {
+        head.drain(..BOM.len());
     }
     if is_json(&head) {
         return Ok(Start::Lines(Lines::new(
@@ -214,6 +262,15 @@ mod tests {
         ];
         assert_eq!(read("{\"a\":1}\r\n\n{\"b\":2}\n"), expected);
         assert_eq!(places("{\"a\":1}"), ["f:1"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        assert_eq!(
+            read("\u{feff}{\"a\":1}\n"),
+            [("f:1".into(), "{\"a\":1}".into())]
+        );
+        assert_eq!(read("\u{feff}{\n}"), [("f".into(), "{\n}".into())]);
     }
 
     #[test]

@@ -1,24 +1,25 @@
 //! `callvault publish`: what the webhook ingress does.
 
-use std::path::Path;
+use std::{path::Path, pin::pin};
 
+use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
     Exit, Failure,
     events::{Files, Found},
-    say, setup,
+    say, say_json, setup,
 };
 use crate::{
-    event::{Id, text_of},
+    event::{CALL_ANALYZED, text_of},
     queue::{QueueError, message, publisher::Publisher, topology},
 };
 
 /// Publishes events with publisher confirms, as the webhook ingress does.
 ///
-/// Each event goes to the exchange `queue.exchange`, with its name as routing key. Exits with 1 if the
-/// broker has no queue for one of them.
+/// Each event goes to the exchange `queue.exchange`, with its name as routing key. An event that no queue
+/// is bound for is reported; exits with 1 if that, or a body that is no event, is a `call.analyzed`'s lot.
 #[derive(Debug, clap::Args)]
 pub(super) struct Publish {
     #[command(flatten)]
@@ -43,67 +44,83 @@ struct Line<'a> {
     reason: Option<String>,
 }
 
+/// What became of an event that was not stopped by the broker's failure.
+enum Outcome {
+    Published,
+    /// No queue wants it: usual for all events but the one that callvault archives.
+    Unrouted(String),
+    /// No queue takes the event that callvault archives.
+    Unroutable(String),
+    /// Not an event.
+    Invalid(String),
+}
+
 impl Publish {
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
-        let config = setup::settings(config)?;
-        let events = self.files.open()?;
-        if config.queue.declare {
-            declare(&config.queue).await.map_err(Failure::unreachable)?;
+        let queue = setup::settings(config)?.queue;
+        let mut events = pin!(self.files.stream()?);
+        if queue.declare {
+            declare(&queue).await.map_err(Failure::unreachable)?;
         }
-        let publisher = Publisher::new(config.queue.url.clone());
-        let (mut taken, mut refused) = (0_u64, 0_u64);
-        for found in events {
+        let publisher = Publisher::new(queue.url.clone());
+        let bar = self.files.progress();
+        let (mut published, mut unrouted, mut refused) = (0_u64, 0_u64, 0_u64);
+        while let Some(found) = events.next().await {
             let found = found.map_err(Failure::usage)?;
-            let (outcome, reason) = match publish(&publisher, &config.queue.exchange, &found).await
-            {
-                Ok(()) => ("published", None),
-                Err(Refusal::Event(reason)) => ("invalid", Some(reason)),
-                Err(Refusal::Broker(error @ QueueError::Unroutable { .. })) => {
-                    ("unroutable", Some(error.to_string()))
-                }
-                Err(Refusal::Broker(error)) => {
-                    let done = format!("{taken} events were published before {}", found.place);
-                    return Err(Failure::unreachable(
-                        anyhow::Error::new(error).context(done),
-                    ));
-                }
-            };
-            if reason.is_some() {
-                refused += 1;
-            } else {
-                taken += 1;
+            let outcome = publish(&publisher, &queue.exchange, &found)
+                .await
+                .map_err(|error| {
+                    let done = format!("{published} events were published before {}", found.place);
+                    Failure::unreachable(anyhow::Error::new(error).context(done))
+                })?;
+            match outcome {
+                Outcome::Published => published += 1,
+                Outcome::Unrouted(_) => unrouted += 1,
+                Outcome::Unroutable(_) | Outcome::Invalid(_) => refused += 1,
             }
-            let place = &found.place;
-            match &reason {
-                _ if self.json => {
-                    if let Ok(line) = serde_json::to_string(&Line {
-                        place,
-                        outcome,
-                        reason,
-                    }) {
-                        say(&line);
-                    }
-                }
-                Some(reason) => say(&format!("{place}: {outcome}: {reason}")),
-                None => {}
-            }
+            bar.inc(found.body.len() as u64 + 1);
+            bar.suspend(|| self.report(&found, outcome));
         }
+        bar.finish_and_clear();
         if !self.json {
-            let rest = if refused > 0 {
-                format!(", {refused} not")
-            } else {
-                String::new()
-            };
-            say(&format!(
-                "{taken} published to exchange {:?}{rest}",
-                config.queue.exchange
-            ));
+            let mut words = vec![format!(
+                "{published} published to exchange {:?}",
+                queue.exchange
+            )];
+            for (count, what) in [
+                (unrouted, "that no queue is bound for"),
+                (refused, "not published"),
+            ] {
+                if count > 0 {
+                    words.push(format!("{count} {what}"));
+                }
+            }
+            say(&words.join(", "));
         }
         Ok(if refused > 0 {
             Exit::Problems
         } else {
             Exit::Done
         })
+    }
+
+    fn report(&self, found: &Found, outcome: Outcome) {
+        let (outcome, reason) = match outcome {
+            Outcome::Published => ("published", None),
+            Outcome::Unrouted(reason) => ("unrouted", Some(reason)),
+            Outcome::Unroutable(reason) => ("unroutable", Some(reason)),
+            Outcome::Invalid(reason) => ("invalid", Some(reason)),
+        };
+        let place = &found.place;
+        if self.json {
+            say_json(&Line {
+                place,
+                outcome,
+                reason,
+            });
+        } else if let Some(reason) = reason {
+            say(&format!("{place}: {outcome}: {reason}"));
+        }
     }
 }
 
@@ -113,32 +130,42 @@ async fn declare(queue: &crate::config::Queue) -> Result<(), QueueError> {
     topology::ensure_on(&connection, queue).await
 }
 
-enum Refusal {
-    Event(String),
-    Broker(QueueError),
-}
-
-async fn publish(publisher: &Publisher, exchange: &str, found: &Found) -> Result<(), Refusal> {
-    let envelope: Envelope = serde_json::from_slice(&found.body).map_err(|error| {
-        Refusal::Event(format!(
-            "not a JSON object (at line {}, column {})",
-            error.line(),
-            error.column()
-        ))
-    })?;
-    // An AMQP routing key holds at most 255 bytes.
-    let name = envelope
-        .event
-        .as_deref()
-        .and_then(text_of)
-        .filter(|name| name.len() <= 255);
-    let name = name
-        .ok_or_else(|| Refusal::Event("it has no event name, which is its routing key".into()))?;
-    let id = envelope.request_id.as_deref().and_then(text_of);
-    let id = id.as_deref().and_then(Id::new);
-    let properties = message::fresh(id.as_ref().map(Id::as_str));
-    publisher
+async fn publish(
+    publisher: &Publisher,
+    exchange: &str,
+    found: &Found,
+) -> Result<Outcome, QueueError> {
+    let envelope: Envelope = match serde_json::from_slice(&found.body) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            return Ok(Outcome::Invalid(format!(
+                "not a JSON object (at line {line}, column {column})"
+            )));
+        }
+    };
+    // A routing key and a message id hold at most 255 bytes.
+    let short = |raw: &RawValue| text_of(raw).filter(|text| (1..=255).contains(&text.len()));
+    let Some(name) = envelope.event.as_deref().and_then(short) else {
+        return Ok(Outcome::Invalid(
+            "it has no event name, which is its routing key".into(),
+        ));
+    };
+    let id = envelope.request_id.as_deref().and_then(short);
+    let properties = message::fresh(id.as_deref());
+    match publisher
         .publish(exchange, &name, properties, &found.body)
         .await
-        .map_err(Refusal::Broker)
+    {
+        Ok(()) => Ok(Outcome::Published),
+        Err(error @ QueueError::Unroutable { .. }) => {
+            let outcome = if name == CALL_ANALYZED {
+                Outcome::Unroutable
+            } else {
+                Outcome::Unrouted
+            };
+            Ok(outcome(error.to_string()))
+        }
+        Err(error) => Err(error),
+    }
 }

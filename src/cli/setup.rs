@@ -1,6 +1,6 @@
 //! From the configuration to the parts of a running callvault, with every mistake in one report.
 
-use std::{path::Path, time::Duration};
+use std::{ffi::OsString, path::Path, time::Duration};
 
 use super::Failure;
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     config::{self, Config, Mistakes, Sources},
     fetch::Fetcher,
     manifest::Worker,
+    outage::Outage,
     pipeline::Archivist,
     store::{Bucket, Stores},
 };
@@ -29,6 +30,13 @@ pub(super) struct Parts {
 /// Reads the configuration and builds what it asks for.
 pub(super) fn load(path: &Path) -> Result<Parts, Failure> {
     let (config, mistakes) = read(path)?;
+    build(config, mistakes)
+}
+
+/// As [`load`], of a file that says everything: the environment has no say.
+pub(super) fn load_without_environment(path: &Path) -> Result<Parts, Failure> {
+    let nothing: [(OsString, OsString); 0] = [];
+    let (config, mistakes) = Config::load(path, nothing).map_err(Failure::usage)?;
     build(config, mistakes)
 }
 
@@ -86,6 +94,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         fetcher: Fetcher::new(&fetch).map_err(Failure::unreachable)?,
         stores,
         budget: Budget::new(&limits),
+        spool: Outage::of("the spool folder"),
         manifests,
         include_event: archive.include_event,
         worker: Worker::this(),
@@ -116,11 +125,7 @@ fn stores(buckets: &[config::Bucket], sources: &Sources, mistakes: &mut Mistakes
         match Bucket::open(settings) {
             Ok(bucket) => open.push(bucket),
             Err(found) => mistakes.extend(found.into_iter().map(|mistake| {
-                let name = &settings.name;
-                let key = match mistake.option {
-                    Some(option) => format!("buckets.{name}.options.{option}"),
-                    None => format!("buckets.{name}.url"),
-                };
+                let key = format!("buckets.{}.{}", settings.name, mistake.key);
                 sources.mistake(&key, mistake.what, mistake.mend)
             })),
         }

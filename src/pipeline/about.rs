@@ -1,25 +1,19 @@
 //! What an object says of itself, for whoever finds it without its manifest.
 
+use super::Checked;
 use crate::{
     attachment::Planned,
-    body::Body,
-    check::{Facts, Problem},
+    check::Facts,
     event::{CallAnalyzed, text_of},
     metadata,
     store::About,
 };
 
 /// Of an attachment.
-pub(super) fn about(
-    call: &CallAnalyzed,
-    planned: &Planned<'_>,
-    body: &Body,
-    verdict: &Result<Facts, Problem>,
-    content_type: Option<String>,
-) -> About {
+pub(super) fn about(call: &CallAnalyzed, planned: &Planned<'_>, checked: &Checked) -> About {
     let mut values = ids(call);
     values.push(("kind", planned.kind.name.clone()));
-    values.push(("sha256", body.sha256().to_string()));
+    values.push(("sha256", checked.body.sha256().to_string()));
     let agent_id = planned.listed.agent_id.as_deref().and_then(text_of);
     values.extend(agent_id.map(|id| ("agent_id", id)));
     values.extend(
@@ -28,7 +22,7 @@ pub(super) fn about(
             .organization_id
             .map(|id| ("organization_id", id.to_string())),
     );
-    if let Ok(Facts::Wav(wav)) = verdict {
+    if let Ok(Facts::Wav(wav)) = &checked.verdict {
         values.extend([
             ("wav_codec", wav.codec.as_str().to_owned()),
             ("wav_channels", wav.channels.to_string()),
@@ -38,7 +32,7 @@ pub(super) fn about(
         ]);
     }
     About {
-        content_type,
+        content_type: checked.content_type(planned),
         metadata: metadata::fit(values),
     }
 }

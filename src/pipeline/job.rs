@@ -70,8 +70,14 @@ pub enum Fault {
     /// This machine's disk did not work, or is full.
     #[error("the spool folder does not work")]
     Spool(#[from] io::Error),
+    /// Others write under the same key at the same time.
+    #[error("other writers are at the same key")]
+    Contended {
+        /// The key.
+        key: String,
+    },
     /// A manifest could not be written as JSON, or one that is there could not be read.
-    #[error("the manifest {key} cannot be used")]
+    #[error("a manifest cannot be used")]
     Manifest {
         /// Its key.
         key: String,
@@ -85,5 +91,12 @@ impl Job {
     pub(super) fn patience(&self) -> Duration {
         let left = self.deadline.saturating_duration_since(Instant::now());
         left.max(LEAST_PATIENCE).min(self.patience)
+    }
+}
+
+impl Fault {
+    /// Whether it stays until somebody mends it.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Manifest { .. })
     }
 }

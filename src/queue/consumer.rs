@@ -10,7 +10,10 @@ use lapin::{
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
     types::FieldTable,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -23,6 +26,11 @@ use crate::{config, pipeline::Archivist, telemetry};
 
 /// For an answer of the broker's that needs no disk.
 const ANSWER: Duration = Duration::from_secs(30);
+/// For the broker's answers when a worker stops, lest a mute one keeps it past its orchestrator's grace.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// A session that lived so long ended for a new reason: the next one is tried at once.
+const STEADY: Duration = Duration::from_secs(30);
+
 /// A consumer tag that tells the operator whose it is.
 const TAG: &str = "callvault";
 
@@ -35,6 +43,8 @@ pub struct Worker {
     queue: config::Queue,
     handler: Arc<Handler>,
     jobs: TaskTracker,
+    /// One permit a job. The broker counts the deliveries of one session; jobs outlive theirs.
+    places: Arc<Semaphore>,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -48,6 +58,7 @@ impl Worker {
     ) -> Self {
         Self {
             handler: Arc::new(Handler::new(archivist, &queue, refusals, job_time)),
+            places: Arc::new(Semaphore::new(queue.prefetch.into())),
             queue,
             jobs: TaskTracker::new(),
             readiness: watch::Sender::new(Err("not connected to the broker yet".into())),
@@ -64,19 +75,25 @@ impl Worker {
     pub async fn run(&self, stop: &CancellationToken, grace: Duration) {
         let mut pauses = backoff().build();
         loop {
-            let error = tokio::select! {
+            let opened = tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.finish(grace).await,
-                opened = self.open() => match opened {
-                    Ok(session) => {
-                        pauses = backoff().build();
-                        match self.consume(session, stop, grace).await {
-                            Ok(()) => return,
-                            Err(error) => error,
+                opened = self.open() => opened,
+            };
+            let error = match opened {
+                Ok(session) => {
+                    let since = Instant::now();
+                    match self.consume(session, stop, grace).await {
+                        Ok(()) => return,
+                        Err(error) => {
+                            if since.elapsed() > STEADY {
+                                pauses = backoff().build();
+                            }
+                            error
                         }
                     }
-                    Err(error) => error,
-                },
+                }
+                Err(error) => error,
             };
             let pause = pauses.next().unwrap_or(ANSWER);
             let reason = telemetry::chain(&error);
@@ -132,13 +149,17 @@ impl Worker {
         );
         self.set_readiness(Ok(()));
         loop {
-            let delivery = tokio::select! {
+            let next = async {
+                let place = Arc::clone(&self.places).acquire_owned().await;
+                (place, session.consumer.next().await)
+            };
+            let (place, delivery) = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                delivery = session.consumer.next() => delivery,
+                next = next => next,
             };
             match delivery {
-                Some(Ok(delivery)) => self.start(delivery),
+                Some(Ok(delivery)) => self.start(delivery, place),
                 Some(Err(error)) => return Err(QueueError::broker("go on consuming")(error)),
                 None => return Err(QueueError::Cancelled),
             }
@@ -152,14 +173,16 @@ impl Worker {
         let cancel = session
             .channel
             .basic_cancel(TAG.into(), BasicCancelOptions::default());
-        if let Err(error) = within(ANSWER, "cancel the consumer", cancel).await {
-            tracing::warn!(%error, "the broker did not hear that this worker stops");
-        }
-        self.finish(grace).await;
+        let (cancelled, ()) = tokio::join!(
+            within(GOODBYE, "cancel the consumer", cancel),
+            self.finish(grace)
+        );
         // Closing the channel hands back whatever is not settled.
         let close = session.channel.close(200, "stopping".into());
-        if let Err(error) = within(ANSWER, "close the channel", close).await {
-            tracing::warn!(%error, "the channel was not closed in order");
+        let closed = within(GOODBYE, "close the channel", close).await;
+        if let Err(error) = cancelled.and(closed) {
+            let error = telemetry::chain(&error);
+            tracing::warn!(error, "the broker did not hear that this worker stops");
         }
     }
 
@@ -181,13 +204,14 @@ impl Worker {
     }
 
     /// Starts the job of one delivery. Should it panic, that message alone is handed back, as failed.
-    fn start(&self, delivery: Delivery) {
+    fn start(&self, delivery: Delivery, place: Result<OwnedSemaphorePermit, AcquireError>) {
         // What was queued in this process when its channel broke is the broker's again.
         if !delivery.acker.usable() {
             return;
         }
         let (handler, acker) = (Arc::clone(&self.handler), delivery.acker.clone());
         self.jobs.spawn(async move {
+            let _place = place;
             // Nothing that a panic may have left half done is looked at again.
             let job = AssertUnwindSafe(handler.handle(delivery)).catch_unwind();
             if job.await.is_err() {

@@ -4,15 +4,11 @@ use std::time::Duration;
 
 use backon::Retryable;
 use bytes::Bytes;
-use lapin::{
-    BasicProperties,
-    message::Delivery,
-    options::{BasicAckOptions, BasicNackOptions},
-};
+use lapin::{BasicProperties, message::Delivery, options::BasicAckOptions};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{backoff, message, publisher::Publisher, topology::Names};
+use super::{QueueError, backoff, message, publisher::Publisher, topology::Names};
 use crate::{
     config,
     pipeline::{Archivist, Job},
@@ -90,13 +86,12 @@ impl Handler {
                 self.move_to(&self.names.dead, properties, job, delivery)
                     .await
             }
+            // A copy at the queue's end, not a return: returns are counted, and too many are a death.
             Decision::Requeue => {
                 tokio::time::sleep(BEFORE_REQUEUE).await;
-                let requeue = BasicNackOptions {
-                    requeue: true,
-                    ..Default::default()
-                };
-                return told(&delivery.acker.nack(requeue).await);
+                let properties = message::retried(&delivery.properties, job.attempt - 1);
+                self.move_to(&self.names.work, properties, job, delivery)
+                    .await
             }
         };
         moved && told(&delivery.acker.ack(BasicAckOptions::default()).await)
@@ -111,13 +106,18 @@ impl Handler {
         job: &Job,
         delivery: &Delivery,
     ) -> bool {
-        let publish = || {
-            self.publisher
-                .publish("", queue, properties.clone(), &job.body)
+        let publish = || async {
+            let turn = self.publisher.turn().await;
+            // The broker has given a void delivery to somebody else: a copy would be one too many.
+            if !delivery.acker.usable() {
+                return Ok(false);
+            }
+            turn.publish("", queue, properties.clone(), &job.body)
+                .await
+                .map(|()| true)
         };
-        let moved = publish
+        let moved: Result<bool, QueueError> = publish
             .retry(backoff())
-            .when(|_| delivery.acker.usable())
             .notify(|error, _| {
                 let error = telemetry::chain(error);
                 tracing::warn!(
@@ -127,7 +127,7 @@ impl Handler {
                 );
             })
             .await;
-        moved.is_ok()
+        moved.unwrap_or(false)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Publishing with confirms: a message counts as published once the broker says that it has it.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use secrecy::SecretString;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{QueueError, session::connect, within};
 
@@ -24,8 +24,7 @@ pub struct Publisher {
 
 #[derive(Debug)]
 struct Open {
-    // Dropping the connection would close the channel.
-    _connection: Connection,
+    connection: Connection,
     channel: Channel,
 }
 
@@ -46,16 +45,18 @@ impl Publisher {
         properties: BasicProperties,
         body: &[u8],
     ) -> Result<(), QueueError> {
-        let mut open = self.open.lock().await;
-        // Taken out while in use: after an error, or when this future is dropped with a confirm
-        // outstanding, the next message starts on a channel whose confirms are its own.
-        let using = match open.take() {
-            Some(open) if open.channel.status().connected() => open,
-            _ => self.open().await?,
-        };
-        send(&using.channel, exchange, routing_key, properties, body).await?;
-        *open = Some(using);
-        Ok(())
+        self.turn()
+            .await
+            .publish(exchange, routing_key, properties, body)
+            .await
+    }
+
+    /// Waits until nobody else publishes.
+    pub async fn turn(&self) -> Turn<'_> {
+        Turn {
+            publisher: self,
+            open: self.open.lock().await,
+        }
     }
 
     async fn open(&self) -> Result<Open, QueueError> {
@@ -64,14 +65,42 @@ impl Publisher {
         let confirm = channel.confirm_select(ConfirmSelectOptions::default());
         within(CONFIRM, "switch publisher confirms on", confirm).await?;
         Ok(Open {
-            _connection: connection,
+            connection,
             channel,
         })
     }
 }
 
+/// The right to publish one message.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    publisher: &'a Publisher,
+    open: MutexGuard<'a, Option<Open>>,
+}
+
+impl Turn<'_> {
+    /// See [`Publisher::publish`].
+    pub async fn publish(
+        mut self,
+        exchange: &str,
+        routing_key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), QueueError> {
+        // Taken out while in use: after an error, or when this future is dropped with a confirm
+        // outstanding, the next message starts on a channel whose confirms are its own.
+        let using = match self.open.take() {
+            Some(open) if open.channel.status().connected() => open,
+            _ => self.publisher.open().await?,
+        };
+        send(&using, exchange, routing_key, properties, body).await?;
+        *self.open = Some(using);
+        Ok(())
+    }
+}
+
 async fn send(
-    channel: &Channel,
+    using: &Open,
     exchange: &str,
     routing_key: &str,
     properties: BasicProperties,
@@ -83,18 +112,25 @@ async fn send(
         ..Default::default()
     };
     let publish = async {
-        channel
-            .basic_publish(
-                exchange.into(),
-                routing_key.into(),
-                options,
-                body,
-                properties,
-            )
-            .await?
-            .await
+        let publish = using.channel.basic_publish(
+            exchange.into(),
+            routing_key.into(),
+            options,
+            body,
+            properties,
+        );
+        publish.await?.await
     };
-    match within(CONFIRM, "confirm a message", publish).await? {
+    let mut publish = pin!(publish);
+    let confirmation = loop {
+        match within(CONFIRM, "confirm a message", publish.as_mut()).await {
+            // A broker under memory or disk alarm answers when the alarm is over. The message may be
+            // with it already: another copy would be one more.
+            Err(QueueError::Silent { .. }) if using.connection.status().blocked() => {}
+            confirmation => break confirmation?,
+        }
+    };
+    match confirmation {
         Confirmation::Ack(None) => Ok(()),
         Confirmation::Ack(Some(_)) => {
             let (exchange, routing_key) = (exchange.into(), routing_key.into());

@@ -55,26 +55,39 @@ pub async fn ensure_on(connection: &Connection, queue: &config::Queue) -> Result
     ensure(&channel, queue).await
 }
 
+/// Whether everything is there, whatever `declare` says.
+pub async fn find_on(connection: &Connection, queue: &config::Queue) -> Result<(), QueueError> {
+    let channel = within(ANSWER, "open a channel", connection.create_channel()).await?;
+    visit(&channel, queue, false).await
+}
+
 /// Declares everything, or with `declare = false` finds everything there.
 pub async fn ensure(channel: &Channel, queue: &config::Queue) -> Result<(), QueueError> {
+    visit(channel, queue, queue.declare).await
+}
+
+async fn visit(channel: &Channel, queue: &config::Queue, create: bool) -> Result<(), QueueError> {
     let names = Names::of(queue);
-    exchange(channel, queue).await?;
-    declare(channel, &names.dead, quorum([]), queue.declare).await?;
+    exchange(channel, queue, create).await?;
+    // RabbitMQ 4 deletes what was returned 20 times from a queue that says nothing else. Looking at
+    // a dead letter returns it.
+    let arguments = quorum([("x-delivery-limit", AMQPValue::LongInt(i32::MAX))]);
+    declare(channel, &names.dead, arguments, create).await?;
     for delay in &queue.retry_delays {
         let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
         let arguments = quorum([("x-message-ttl", AMQPValue::LongLongInt(ttl))]);
         let arguments = dead_lettering(arguments, &names.work);
-        declare(channel, &names.retry(*delay), arguments, queue.declare).await?;
+        declare(channel, &names.retry(*delay), arguments, create).await?;
     }
     let arguments = quorum([("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT))]);
     declare(
         channel,
         &names.work,
         dead_lettering(arguments, &names.dead),
-        queue.declare,
+        create,
     )
     .await?;
-    if queue.declare {
+    if create {
         for key in &queue.routing_keys {
             let bind = channel.queue_bind(
                 names.work.as_str().into(),
@@ -89,9 +102,13 @@ pub async fn ensure(channel: &Channel, queue: &config::Queue) -> Result<(), Queu
     Ok(())
 }
 
-async fn exchange(channel: &Channel, queue: &config::Queue) -> Result<(), QueueError> {
+async fn exchange(
+    channel: &Channel,
+    queue: &config::Queue,
+    create: bool,
+) -> Result<(), QueueError> {
     let options = ExchangeDeclareOptions {
-        passive: !queue.declare,
+        passive: !create,
         durable: true,
         ..Default::default()
     };

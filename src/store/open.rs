@@ -64,7 +64,7 @@ pub(super) fn open(url: &str, options: &Options) -> Result<Opened, Vec<OptionMis
             no_options(options).map(|()| (Arc::new(InMemory::new()) as _, Path::default(), None))
         }
         _ => Err(vec![mistake(
-            None,
+            "url",
             format!("there is no store for {scheme:?} URLs"),
             "use s3://, gs://, az://, file: or memory:",
         )]),
@@ -90,13 +90,17 @@ fn cloud<K: FromStr>(
     for (name, value) in options {
         match name.to_ascii_lowercase().parse::<K>() {
             Ok(key) => keys.push((key, value.expose_secret().to_owned())),
-            Err(_) => mistakes.push(mistake(Some(name), "not an option of this store", known)),
+            Err(_) => mistakes.push(mistake(
+                format!("options.{name}"),
+                "not an option of this store",
+                known,
+            )),
         }
     }
     let path = Path::parse(prefix);
     if path.is_err() {
         mistakes.push(mistake(
-            None,
+            "url",
             "the prefix in the URL cannot be part of an object key",
             "use letters, digits, \"-\", \"_\", \".\" and single slashes",
         ));
@@ -104,11 +108,22 @@ fn cloud<K: FromStr>(
     match (path, build(keys)) {
         (Ok(path), Ok(store)) if mistakes.is_empty() => Ok((store, path, None)),
         (_, Err(error)) => {
-            mistakes.push(mistake(None, error.to_string(), known));
+            mistakes.push(mistake(
+                "options",
+                without_values(&error.to_string()),
+                known,
+            ));
             Err(mistakes)
         }
         _ => Err(mistakes),
     }
+}
+
+/// An error's words without what stands between quotes: it may be a credential in the wrong place.
+fn without_values(text: &str) -> String {
+    let parts = text.split('"').enumerate();
+    let outside = parts.map(|(at, part)| if at % 2 == 0 { part } else { "…" });
+    outside.collect::<Vec<_>>().join("\"")
 }
 
 /// A folder; made where it is missing. Files are synced before they count as written, or a power cut
@@ -117,7 +132,7 @@ fn folder(url: &str) -> Result<Opened, Vec<OptionMistake>> {
     let dir = Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
     let Some(dir) = dir else {
         return Err(vec![mistake(
-            None,
+            "url",
             "not the URL of a folder",
             "write file: and the folder's path",
         )]);
@@ -130,7 +145,7 @@ fn folder(url: &str) -> Result<Opened, Vec<OptionMistake>> {
         Err(error) => {
             let mend = "create it, or give callvault's user the right to";
             Err(vec![mistake(
-                None,
+                "url",
                 format!("the folder {} cannot be used: {error}", dir.display()),
                 mend,
             )])
@@ -142,7 +157,13 @@ fn no_options(options: &Options) -> Result<(), Vec<OptionMistake>> {
     let mend = "leave it out: a folder and memory have no options";
     let mistakes: Vec<_> = options
         .keys()
-        .map(|name| mistake(Some(name), "not an option of this store", mend))
+        .map(|name| {
+            mistake(
+                format!("options.{name}"),
+                "not an option of this store",
+                mend,
+            )
+        })
         .collect();
     if mistakes.is_empty() {
         Ok(())
@@ -151,9 +172,9 @@ fn no_options(options: &Options) -> Result<(), Vec<OptionMistake>> {
     }
 }
 
-fn mistake(option: Option<&String>, what: impl Into<String>, mend: &str) -> OptionMistake {
+fn mistake(key: impl Into<String>, what: impl Into<String>, mend: &str) -> OptionMistake {
     OptionMistake {
-        option: option.cloned(),
+        key: key.into(),
         what: what.into(),
         mend: mend.into(),
     }

@@ -1,17 +1,19 @@
 //! How a body gets into a bucket: small ones in one request, large ones in parts.
 
-use std::io;
+use std::{io, sync::Arc};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{
     Attribute, Error as BackendError, GetOptions, MultipartUpload, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, path::Path,
 };
 
-use super::{About, Bucket, Cause, Put};
+use super::{About, Bucket, Cause, Put, Stored};
 use crate::{
-    body::{Body, Budget, Share},
+    body::{Body, Budget, Share, WriteError},
     digest::{Hasher, Sha256},
+    telemetry,
 };
 
 /// A body up to this many bytes is one PUT: create-if-absent, and a single request.
@@ -21,6 +23,9 @@ const SINGLE_PUT: u64 = 16 << 20;
 const PART: u64 = 8 << 20;
 /// Parts of one upload in flight.
 const PARTS_IN_FLIGHT: usize = 2;
+/// What one request reads of an object, in bytes.
+const RANGE: usize = 8 << 20;
+
 impl Bucket {
     /// Writes a body where nothing is yet.
     pub(super) async fn put_new(
@@ -54,8 +59,12 @@ impl Bucket {
             // Taken: by another worker, by an earlier attempt, or by this very request, whose answer
             // was lost and which the client sent again.
             Err(BackendError::AlreadyExists { .. }) => {
-                let same = self.holds(path, body).await?.unwrap_or(false);
-                Ok(if same { Put::Stored } else { Put::Occupied })
+                match self.holds(path, body).await? {
+                    Some(true) => Ok(Put::Stored),
+                    Some(false) => Ok(Put::Occupied),
+                    // S3 refuses one of two writers at the same time, of which the other then failed.
+                    None => Err(io::Error::other("refused for an object that is not there").into()),
+                }
             }
             Err(error) => Err(error.into()),
         }
@@ -68,14 +77,16 @@ impl Bucket {
         about: &About,
         budget: &Budget,
     ) -> Result<Put, Cause> {
-        match self.holds(path, body).await? {
-            Some(true) => Ok(Put::Stored),
-            Some(false) => Ok(Put::Occupied),
-            None => self
-                .upload_parts(path, body, about, budget)
-                .await
-                .map(|()| Put::Stored),
+        if let Some(same) = self.holds(path, body).await? {
+            return Ok(if same { Put::Stored } else { Put::Occupied });
         }
+        let upload = self.send(path, body, about, budget).await?;
+        // Sending may have taken minutes. Completing writes over what came to be there meanwhile.
+        if let Some(same) = self.holds(path, body).await? {
+            return Ok(if same { Put::Stored } else { Put::Occupied });
+        }
+        upload.complete().await?;
+        Ok(Put::Stored)
     }
 
     /// Writes a body over whatever is there.
@@ -87,7 +98,8 @@ impl Bucket {
         budget: &Budget,
     ) -> Result<(), Cause> {
         if body.len() > SINGLE_PUT {
-            return self.upload_parts(path, body, about, budget).await;
+            let upload = self.send(path, body, about, budget).await?;
+            return Ok(upload.complete().await?);
         }
         let (payload, _share) = self.payload(body, budget).await?;
         let options = PutOptions {
@@ -112,28 +124,24 @@ impl Bucket {
         Ok((body.range(0, len).await?.into(), Some(share)))
     }
 
-    async fn upload_parts(
+    /// Sends all parts; the upload is still to be completed.
+    async fn send(
         &self,
         path: &Path,
         body: &Body,
         about: &About,
         budget: &Budget,
-    ) -> Result<(), Cause> {
+    ) -> Result<Unfinished, Cause> {
         let options = PutMultipartOptions {
             attributes: self.attributes(about),
             ..Default::default()
         };
-        let mut upload = self.store.put_multipart_opts(path, options).await?;
-        match send_parts(&mut *upload, body, budget).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                // Parts that nobody completes are invisible, and billed.
-                if let Err(abort) = upload.abort().await {
-                    tracing::warn!(bucket = self.name, error = %abort, "could not abort a multipart upload");
-                }
-                Err(error)
-            }
+        let upload = self.store.put_multipart_opts(path, options).await?;
+        let mut upload = Unfinished(Some(upload));
+        if let Some(upload) = &mut upload.0 {
+            send_parts(&mut **upload, body, budget).await?;
         }
+        Ok(upload)
     }
 
     /// Whether an object has these very bytes; `None` where there is no object.
@@ -154,19 +162,107 @@ impl Bucket {
         if let Some(noted) = noted {
             return Ok(Some(noted.as_ref() == body.sha256().to_string()));
         }
-        Ok(Some(self.hash(path).await? == body.sha256()))
+        let hash = self.hash(path, there.meta.size).await?;
+        Ok(Some(hash == body.sha256()))
     }
 
     /// Reads an object for its SHA-256 alone.
-    async fn hash(&self, path: &Path) -> Result<Sha256, Cause> {
-        let chunks = self.store.get(path).await?.into_stream();
-        let hasher = chunks
+    async fn hash(&self, path: &Path, size: u64) -> Result<Sha256, Cause> {
+        let hasher = self
+            .ranges(path, size)
             .try_fold(Hasher::default(), async |mut hasher, chunk| {
                 hasher.update(&chunk);
                 Ok(hasher)
             })
             .await?;
         Ok(hasher.finish())
+    }
+
+    /// Reads an object into a body.
+    pub(super) async fn read_back(&self, path: &Path, budget: &Budget) -> Result<Stored, Cause> {
+        let head = GetOptions {
+            head: true,
+            ..Default::default()
+        };
+        let there = self.store.get_opts(path, head).await?;
+        let size = there.meta.size;
+        let mut room = None;
+        let body = loop {
+            match self.read_whole(path, size, budget, room.take()).await {
+                Err(WriteError::NoRoom { bytes }) => room = Some(budget.room(bytes).await?),
+                Err(WriteError::Spool(error)) => return Err(error.into()),
+                Err(too_large) => return Err(io::Error::other(too_large).into()),
+                Ok(read) => break read?,
+            }
+        };
+        let content_type = there.attributes.get(&Attribute::ContentType);
+        Ok(Stored {
+            body,
+            content_type: content_type.map(|value| value.as_ref().to_owned()),
+        })
+    }
+
+    async fn read_whole(
+        &self,
+        path: &Path,
+        size: u64,
+        budget: &Budget,
+        room: Option<Share>,
+    ) -> Result<Result<Body, Cause>, WriteError> {
+        let mut writer = budget.writer(Some(size), size, room).await?;
+        let mut ranges = Box::pin(self.ranges(path, size));
+        loop {
+            match ranges.try_next().await {
+                Ok(Some(bytes)) => writer.write(bytes).await?,
+                Ok(None) => return Ok(Ok(writer.finish().await?)),
+                Err(error) => return Ok(Err(error.into())),
+            }
+        }
+    }
+
+    /// An object's bytes, by as many requests as it takes: one request has a time limit, of which a
+    /// large object must not need more.
+    fn ranges(&self, path: &Path, size: u64) -> impl Stream<Item = Result<Bytes, BackendError>> {
+        let (store, path) = (Arc::clone(&self.store), path.clone());
+        let starts = (0..size).step_by(RANGE);
+        stream::iter(starts).then(move |start| {
+            let (store, path) = (Arc::clone(&store), path.clone());
+            async move {
+                store
+                    .get_range(&path, start..size.min(start + RANGE as u64))
+                    .await
+            }
+        })
+    }
+}
+
+/// A multipart upload that is aborted when it is dropped: by an error, or because its job was. Parts
+/// that nobody completes are invisible, and billed.
+struct Unfinished(Option<Box<dyn MultipartUpload>>);
+
+impl Unfinished {
+    async fn complete(mut self) -> Result<(), BackendError> {
+        if let Some(upload) = &mut self.0 {
+            upload.complete().await?;
+        }
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(mut upload) = self.0.take() else {
+            return;
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = upload.abort().await {
+                    let error = telemetry::chain(&error);
+                    tracing::warn!(error, "could not abort a multipart upload");
+                }
+            });
+        }
     }
 }
 
@@ -202,6 +298,5 @@ async fn send_parts(
         at += len;
     }
     while in_flight.try_next().await?.is_some() {}
-    upload.complete().await?;
     Ok(())
 }

@@ -6,7 +6,13 @@ use callvault::digest::Sha256;
 use serde_json::{Value, json};
 
 use crate::support::{
-    amqp::Amqp, call, config::Setup, origin::Origin, s3::S3, servers, wait::eventually,
+    amqp::Amqp,
+    call,
+    config::Setup,
+    origin::{Origin, Reply},
+    s3::S3,
+    servers,
+    wait::eventually,
     worker::Worker,
 };
 
@@ -446,5 +452,90 @@ async fn each_refusal_has_its_code_and_the_refused_bytes_are_in_quarantine() {
     assert!(
         !setup.folder("recordings").join(call::FOLDER).exists(),
         "nothing false is archived"
+    );
+}
+
+#[tokio::test]
+async fn an_occupied_key_is_resolved_even_where_the_spool_holds_one_body_alone() {
+    let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
+    setup.set("limits", "spool", "\"4MiB\"");
+    let (earlier, now) = (call::wav(1_500_000), call::wav(1_500_001));
+    origin.put("/recording.wav", now, "audio/x-wav");
+    let place = setup.folder("recordings").join(call::FOLDER);
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("recording.wav"), &earlier).unwrap();
+    let (worker, amqp) = start(&setup).await;
+    publish(
+        &amqp,
+        &setup,
+        &call::with_urls(&[&origin.url("/recording.wav")]),
+    )
+    .await;
+    let manifest = manifest(&setup).await;
+    stop(worker, &amqp, &setup).await;
+    let object = &manifest["attachments"][0]["object"];
+    assert_eq!(
+        object["sha256"],
+        Sha256::of(&earlier).to_string(),
+        "the first writer wins"
+    );
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_fit_the_spool_together_wait_for_one_another_uncharged() {
+    let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
+    setup.set("limits", "spool", "\"4MiB\"");
+    let large = call::wav(1_500_000);
+    let paths = [
+        "/1/recording.wav",
+        "/2/recording.wav",
+        "/3/recording.wav",
+        "/4/recording.wav",
+    ];
+    for path in paths {
+        origin.put(path, large.clone(), "audio/x-wav");
+    }
+    // Of two the length is not told.
+    origin.always(paths[1], Reply::Chunked);
+    origin.always(paths[3], Reply::Chunked);
+    let (worker, amqp) = start(&setup).await;
+    let urls = paths.map(|path| origin.url(path));
+    publish(
+        &amqp,
+        &setup,
+        &call::with_urls(&urls.each_ref().map(String::as_str)),
+    )
+    .await;
+    let manifest = manifest(&setup).await;
+    stop(worker, &amqp, &setup).await;
+    assert_eq!(
+        (&manifest["status"], &manifest["event"]["attempt"]),
+        (&json!("complete"), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn a_hostile_json_is_quarantined_before_it_is_parsed() {
+    let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
+    setup.set("limits", "memory", "\"64MiB\"");
+    let hostile = format!("[{}0]", "{\"\":0},".repeat(300_000));
+    origin.put("/transcript.json", hostile, "application/json");
+    let (worker, amqp) = start(&setup).await;
+    publish(
+        &amqp,
+        &setup,
+        &call::with_urls(&[&origin.url("/transcript.json")]),
+    )
+    .await;
+    let manifest = manifest(&setup).await;
+    stop(worker, &amqp, &setup).await;
+    let problem = &manifest["attachments"][0]["problem"];
+    assert_eq!(problem["code"], "json_shape");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("limits.memory"),
+        "{problem}"
     );
 }

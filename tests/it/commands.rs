@@ -5,6 +5,7 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -15,6 +16,7 @@ use crate::support::{
     config::Setup,
     origin::{Origin, Reply},
     servers,
+    wait::eventually,
     worker::{callvault, command},
 };
 
@@ -452,4 +454,52 @@ fn the_readmes_examples_are_a_configuration_without_mistakes() {
         dir.path().join("config/callvault.toml").to_str().unwrap(),
     ]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn the_demo_leaves_a_configuration_alone_that_is_not_its_own_and_the_environment_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("callvault.toml");
+    fs::write(&config, "# mine\n").unwrap();
+    let demo = |dir: &Path| {
+        let mut demo = command();
+        demo.args(["demo", "--dir"])
+            .arg(dir)
+            .env("CALLVAULT__BUCKETS__DOCUMENTS__URL", "s3://production");
+        demo.output().unwrap()
+    };
+    let output = demo(dir.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--dir"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
+
+    let own = dir.path().join("own");
+    assert_eq!(demo(&own).status.code(), Some(0));
+    assert!(own.join("archive/documents").join(call::MANIFEST).exists());
+}
+
+#[tokio::test]
+async fn archive_goes_on_while_its_standard_input_waits() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    let event: Value = serde_json::from_slice(&call::served(&origin)).unwrap();
+    let mut archive = with_config(&setup.write(), &["archive", "-"]);
+    let mut child = archive
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "{event}").unwrap();
+    let manifest = setup.folder("documents").join(call::MANIFEST);
+    eventually(
+        Duration::from_secs(15),
+        "the manifest, with the input still open",
+        async || manifest.exists().then_some(()),
+    )
+    .await;
+    drop(input);
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap())
+        .await
+        .unwrap();
+    assert!(status.success());
 }

@@ -108,9 +108,14 @@ impl Cli {
         self.global.log_format
     }
 
-    /// Whether the command reports to a person, who needs no log of what goes well.
-    pub fn quiet(&self) -> bool {
-        !matches!(self.command, Command::Run(_))
+    /// What is logged unless `RUST_LOG` says otherwise: a command that reports to a person need not log
+    /// what goes well, and the demo's own origin is never at the same address twice.
+    pub fn log_level(&self) -> &'static str {
+        match self.command {
+            Command::Run(_) => "info",
+            Command::Demo(_) => "error",
+            _ => "warn",
+        }
     }
 
     /// Carries the command out.

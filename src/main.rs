@@ -7,7 +7,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init(cli.log_format(), cli.quiet());
+    telemetry::init(cli.log_format(), cli.log_level());
     // One TLS provider for downloads, stores and broker alike; fails only where one is set already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 

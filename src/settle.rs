@@ -83,18 +83,20 @@ impl Rules {
                 reason: Reason::EventInvalid,
                 detail: error.to_string(),
             }),
-            // What no store answers may pass soon; what no worker can read hardly will.
-            End::NotOurs(fault) => match if fault.is_lasting() {
-                self.delays.last()
-            } else {
-                self.delays.first()
-            } {
-                Some(delay) => Decision::Retry {
+            End::NotOurs(fault) => {
+                // What no store answers may pass soon; what no worker can read hardly will.
+                let lasting = fault.is_lasting();
+                let delay = if lasting {
+                    self.delays.last()
+                } else {
+                    self.delays.first()
+                };
+                let retry = |delay: &Duration| Decision::Retry {
                     delay: *delay,
                     charged: false,
-                },
-                None => Decision::Requeue,
-            },
+                };
+                delay.map_or(Decision::Requeue, retry)
+            }
             End::Partial(errors) => self.decide_partial(errors, outcome.entries.len(), attempt),
         }
     }

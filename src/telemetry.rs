@@ -25,9 +25,9 @@ const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn";
 /// Whatever `RUST_LOG` says: the AMQP client's own log holds the password and whole messages.
 const SILENT: &str = "lapin=off";
 
-/// Starts logging. `quiet` is for commands whose reports go to a person: warnings and errors alone.
-pub fn init(format: LogFormat, quiet: bool) {
-    let default = format!("{},{QUIETER}", if quiet { "warn" } else { "info" });
+/// Starts logging, from `level` on where `RUST_LOG` does not say more.
+pub fn init(format: LogFormat, level: &str) {
+    let default = format!("{level},{QUIETER}");
     let filter = std::env::var("RUST_LOG").unwrap_or(default);
     // Last: of two directives for the same target the last one counts.
     let filter = EnvFilter::builder().parse_lossy(format!("{filter},{SILENT}"));

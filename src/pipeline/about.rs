@@ -1,6 +1,6 @@
 //! What an object says of itself, for whoever finds it without its manifest.
 
-use super::Checked;
+use super::keep::Checked;
 use crate::{
     attachment::Planned,
     check::Facts,

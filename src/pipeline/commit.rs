@@ -1,0 +1,108 @@
+//! The manifest: read where an event was here before, written last.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::{Archivist, Fault, Job, Stop, about::manifest_about};
+use crate::{
+    attachment::manifest_key,
+    event::CallAnalyzed,
+    manifest::{Entry, EntryStatus, Known, Manifest, Status},
+    store::{Found, Put},
+};
+
+/// How often a manifest's key is tried that other writers are at, too.
+const COMMIT_TURNS: u32 = 8;
+/// The pause between two turns, times the number of turns so far.
+const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Archivist {
+    /// Writes the manifest: the commit mark. A complete one is never replaced, a partial one only by
+    /// one that lacks less.
+    pub(super) async fn commit(
+        &self,
+        call: &CallAnalyzed,
+        entries: &[Entry],
+        job: &Job,
+    ) -> Result<(), Stop> {
+        let key = manifest_key(call);
+        let manifest = Manifest::new(call, job.attempt, self.include_event, entries, &self.worker);
+        let json = manifest.to_json().map_err(|source| Fault::Manifest {
+            key: key.clone(),
+            source,
+        })?;
+        let json = Bytes::from(json);
+        let about = manifest_about(call);
+        let missing = entries
+            .iter()
+            .filter(|entry| entry.status == EntryStatus::Unavailable)
+            .count();
+        for turn in 1..=COMMIT_TURNS {
+            let patience = job.patience();
+            if self
+                .manifests
+                .create(&key, json.clone(), &about, patience)
+                .await?
+                == Put::Stored
+            {
+                return Ok(());
+            }
+            let Some(found) = self.manifests.find(&key, patience).await? else {
+                // Removed in between, or refused because of another writer at the same time.
+                sleep(COMMIT_PAUSE * turn).await;
+                continue;
+            };
+            if found.bytes == json {
+                return Ok(()); // our own write, whose answer was lost
+            }
+            let known = parse_known(call, &key, &found)?;
+            // One that lacks as much tells as much; a complete one always replaces.
+            let no_further = missing > 0 && missing >= known.missing();
+            if no_further
+                || self
+                    .manifests
+                    .replace(&key, &found, json.clone(), &about, patience)
+                    .await?
+                    == Put::Stored
+            {
+                return Ok(());
+            }
+        }
+        Err(Fault::Contended { key }.into())
+    }
+
+    /// What an earlier attempt wrote of this event; [`Stop::Duplicate`] where that was everything.
+    pub(super) async fn known(
+        &self,
+        call: &CallAnalyzed,
+        job: &Job,
+    ) -> Result<Option<Known>, Stop> {
+        let key = manifest_key(call);
+        let Some(found) = self.manifests.find(&key, job.patience()).await? else {
+            return Ok(None);
+        };
+        parse_known(call, &key, &found).map(Some)
+    }
+}
+
+/// Reads a manifest that is there; [`Stop::Duplicate`] where it is complete.
+fn parse_known(call: &CallAnalyzed, key: &str, found: &Found) -> Result<Known, Stop> {
+    let known = Known::parse(&found.bytes).map_err(|source| Fault::Manifest {
+        key: key.into(),
+        source,
+    })?;
+    if known.status == Status::Partial {
+        return Ok(known);
+    }
+    if !known.is_of(call.sha256) {
+        let (call_id, request_id) = (call.call_id.as_str(), call.request_id.as_str());
+        tracing::warn!(
+            call_id,
+            request_id,
+            "an event with these ids and another body was archived before"
+        );
+    }
+    Err(Stop::Duplicate)
+}

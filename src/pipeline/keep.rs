@@ -1,0 +1,201 @@
+//! One attachment's way: fetched, checked, stored.
+
+use std::{io, sync::Arc};
+
+use super::{Archivist, Fault, Job, Kept, Stop, about::about};
+use crate::{
+    attachment::Planned,
+    body::{Body, blocking},
+    check::{Facts, Problem},
+    event::CallAnalyzed,
+    fetch::{FetchError, Fetched, Source},
+    manifest::{Entry, Object},
+    metadata,
+    store::{Bucket, Put},
+};
+
+/// Bytes with what the origin said of them and what their check found.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) body: Body,
+    source: Source,
+    pub(super) verdict: Result<Facts, Problem>,
+}
+
+impl Archivist {
+    /// One attachment: fetched, checked and stored, or found stored already.
+    pub(super) async fn keep(
+        &self,
+        call: &CallAnalyzed,
+        planned: &Planned<'_>,
+        stored: Option<Entry>,
+        job: &Job,
+    ) -> Result<Kept, Stop> {
+        if let Some(entry) = stored {
+            return Ok((entry, None));
+        }
+        let checked = match self.fetch_checked(planned, job).await? {
+            Ok(checked) => checked,
+            Err(error) => return Ok((Entry::unavailable(planned, &error), Some(error))),
+        };
+        match self.put(call, planned, &checked, job).await? {
+            Put::Stored => Ok((checked.entry(planned), None)),
+            Put::Occupied => {
+                let good = checked.verdict.is_ok();
+                // Its room in the budget is needed for what is there.
+                drop(checked);
+                self.resolve(call, planned, good, job).await
+            }
+        }
+    }
+
+    /// A key that holds other bytes holds what an earlier attempt at this very event left. Those stay if
+    /// they deserve the place: the first writer wins. Otherwise they make way.
+    async fn resolve(
+        &self,
+        call: &CallAnalyzed,
+        planned: &Planned<'_>,
+        good: bool,
+        job: &Job,
+    ) -> Result<Kept, Stop> {
+        // Another worker may have finished this event; then nothing of it may change any more.
+        self.known(call, job).await?;
+        let bucket = self.bucket(planned.place(good))?;
+        let there = bucket
+            .get(&planned.key, &self.budget, job.patience())
+            .await?;
+        let source = Source {
+            content_type: there.content_type,
+            ..Source::default()
+        };
+        let there = self.judge(planned, there.body, source).await?;
+        if there.verdict.is_ok() || !good {
+            // Where it lies already it is found to be the same.
+            return match self.put(call, planned, &there, job).await? {
+                Put::Stored => Ok((there.entry(planned), None)),
+                Put::Occupied => Err(contended(planned)),
+            };
+        }
+        drop(there);
+        let again = match self.fetch_checked(planned, job).await? {
+            Ok(checked) if checked.verdict.is_ok() => checked,
+            Ok(_) => {
+                return Err(contended(planned));
+            }
+            Err(error) => return Ok((Entry::unavailable(planned, &error), Some(error))),
+        };
+        self.known(call, job).await?;
+        let about = about(call, planned, &again);
+        bucket
+            .overwrite(
+                &planned.key,
+                &again.body,
+                &about,
+                &self.budget,
+                job.patience(),
+            )
+            .await?;
+        Ok((again.entry(planned), None))
+    }
+
+    /// Downloads and judges; the inner error is the origin's fault, or the event's.
+    async fn fetch_checked(
+        &self,
+        planned: &Planned<'_>,
+        job: &Job,
+    ) -> Result<Result<Checked, FetchError>, Fault> {
+        let (url, most) = (&planned.listed.url, planned.kind.max_size);
+        let fetch = || async {
+            match self
+                .fetcher
+                .fetch(url, most, &self.budget, job.deadline)
+                .await
+            {
+                Err(FetchError::Local(error)) => Err(error),
+                fetched => Ok(fetched),
+            }
+        };
+        match self.spool.wait_out(job.patience(), fetch).await? {
+            Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source).await?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Judges a body off the runtime's threads, so that a long one holds up nobody's heartbeat.
+    async fn judge(
+        &self,
+        planned: &Planned<'_>,
+        body: Body,
+        source: Source,
+    ) -> io::Result<Checked> {
+        let kind = Arc::clone(&planned.kind);
+        let (looked_at, most) = (body.clone(), self.budget.most_work());
+        let memory = blocking(move || kind.check.memory(&looked_at)).await?;
+        let verdict = if memory > most {
+            Err(Problem::too_complex(memory, most))
+        } else {
+            let _share = self.budget.work(memory).await?;
+            let (kind, body) = (Arc::clone(&planned.kind), body.clone());
+            blocking(move || kind.check.check(&body)).await?
+        };
+        Ok(Checked {
+            body,
+            source,
+            verdict,
+        })
+    }
+
+    /// Puts a body where its verdict sends it.
+    async fn put(
+        &self,
+        call: &CallAnalyzed,
+        planned: &Planned<'_>,
+        checked: &Checked,
+        job: &Job,
+    ) -> Result<Put, Fault> {
+        let bucket = self.bucket(planned.place(checked.verdict.is_ok()))?;
+        let about = about(call, planned, checked);
+        let put = bucket.put(
+            &planned.key,
+            &checked.body,
+            &about,
+            &self.budget,
+            job.patience(),
+        );
+        Ok(put.await?)
+    }
+
+    fn bucket(&self, name: &str) -> io::Result<&Arc<Bucket>> {
+        // The configuration was judged with all its names; this is not reached.
+        self.stores
+            .get(name)
+            .ok_or_else(|| io::Error::other(format!("no bucket is called {name:?}")))
+    }
+}
+
+fn contended(planned: &Planned<'_>) -> Stop {
+    let key = planned.key.clone();
+    Fault::Contended { key }.into()
+}
+
+impl Checked {
+    /// What the manifest says of it, once it is stored.
+    fn entry(self, planned: &Planned<'_>) -> Entry {
+        let object = Object {
+            bucket: planned.place(self.verdict.is_ok()).to_owned(),
+            key: planned.key.clone(),
+            size: self.body.len(),
+            sha256: self.body.sha256().to_string(),
+            content_type: self.content_type(planned),
+        };
+        Entry::stored(planned, self.source, object, self.verdict)
+    }
+
+    /// The origin's word, else the event's, as far as it may stand in a header.
+    pub(super) fn content_type(&self, planned: &Planned<'_>) -> Option<String> {
+        [&self.source.content_type, &planned.listed.content_type]
+            .into_iter()
+            .flatten()
+            .find_map(|text| metadata::media_type(text))
+    }
+}

@@ -210,7 +210,11 @@ impl Fetcher {
                 Err(FetchError::NoRoom { bytes }) => {
                     room = Some(wait_for_room(budget, bytes, deadline).await?);
                 }
-                Err(error) if error.class() == Class::MayPass && tried + 1 < TRIES => {
+                Err(error)
+                    if error.class() == Class::MayPass
+                        && tried + 1 < TRIES
+                        && Instant::now() + pause < deadline =>
+                {
                     tracing::debug!(%error, tried, "trying a download again");
                     tokio::time::sleep(pause).await;
                     pause *= 2;

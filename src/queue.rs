@@ -47,6 +47,9 @@ pub enum QueueError {
     /// The broker ended the consumer: its queue was deleted, or the queue's node went away.
     #[error("the broker cancelled the consumer: its queue was deleted, or is unavailable")]
     Cancelled,
+    /// The session ended while nothing was asked of it.
+    #[error("the connection to the broker, or the channel on it, broke")]
+    Lost,
     /// The broker, or the connection to it, failed.
     #[error("the broker refuses, or the connection to it broke: cannot {what}")]
     Broker {

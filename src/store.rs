@@ -89,6 +89,13 @@ pub struct About {
     pub metadata: Vec<(&'static str, String)>,
 }
 
+/// A write over an object that needs one more request. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Staged {
+    path: Path,
+    parts: Option<upload::Unfinished>,
+}
+
 /// An object read back.
 #[derive(Debug)]
 pub struct Stored {
@@ -263,19 +270,40 @@ impl Bucket {
         self.patiently(patience, "read an object", attempt).await
     }
 
-    /// Overwrites whatever is under a key that no manifest names.
-    pub async fn overwrite(
+    /// Makes ready to write over whatever is under a key: of a large body all parts are sent. What is
+    /// under the key is as it was.
+    pub async fn stage(
         &self,
         key: &str,
         body: &Body,
         about: &About,
         budget: &Budget,
         patience: Duration,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Staged, StoreError> {
         let path = self.path(key)?;
-        let attempt = || self.upload(&path, body, about, budget);
-        self.patiently(patience, "overwrite an object", attempt)
-            .await
+        let attempt = || self.send_large(&path, body, about, budget);
+        let parts = self.patiently(patience, "send an object", attempt).await?;
+        Ok(Staged { path, parts })
+    }
+
+    /// Writes what was staged over whatever is there: one request.
+    pub async fn overwrite(
+        &self,
+        staged: Staged,
+        body: &Body,
+        about: &About,
+        budget: &Budget,
+        patience: Duration,
+    ) -> Result<(), StoreError> {
+        let what = "overwrite an object";
+        if let Some(parts) = staged.parts {
+            return parts
+                .complete()
+                .await
+                .map_err(|error| self.error(what, error));
+        }
+        let attempt = || self.write_small(&staged.path, body, about, budget);
+        self.patiently(patience, what, attempt).await
     }
 
     /// One request that any working bucket answers.

@@ -23,14 +23,21 @@ pub enum LogFormat {
 /// reports with what follows from it: each certificate that is not right, each request tried again.
 const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn";
 /// Whatever `RUST_LOG` says: the AMQP client's own log holds the password and whole messages.
-const SILENT: &str = "lapin=off";
+const SILENT: &str = "lapin";
 
 /// Starts logging, from `level` on where `RUST_LOG` does not say more.
 pub fn init(format: LogFormat, level: &str) {
-    let default = format!("{level},{QUIETER}");
-    let filter = std::env::var("RUST_LOG").unwrap_or(default);
-    // Last: of two directives for the same target the last one counts.
-    let filter = EnvFilter::builder().parse_lossy(format!("{filter},{SILENT}"));
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    // Of two directives for one target the later counts, of two targets the more exact one.
+    let asked = asked
+        .split(',')
+        .filter(|one| !one.trim_start().starts_with(SILENT));
+    let filter = [level, QUIETER]
+        .into_iter()
+        .chain(asked)
+        .collect::<Vec<_>>()
+        .join(",");
+    let filter = EnvFilter::builder().parse_lossy(format!("{filter},{SILENT}=off"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -62,8 +69,11 @@ fn hosts_only(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, from) = rest.split_at(at + "://".len());
         clean.push_str(before);
-        let stop = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | '>' | ',');
-        let (url, after) = from.split_at(from.find(stop).unwrap_or(from.len()));
+        // Commas, brackets and quotes may stand in a URL; at its end they are the sentence's.
+        let stop = |c: char| c.is_whitespace() || matches!(c, '"' | '>' | '<');
+        let word = &from[..from.find(stop).unwrap_or(from.len())];
+        let url = word.trim_end_matches([',', ')', '\'', ';', ':', '.']);
+        let after = &from[url.len()..];
         let authority_ends = url.find(['/', '?', '#']).unwrap_or(url.len());
         let authority = &url[..authority_ends];
         clean.push_str(authority.rsplit('@').next().unwrap_or(authority));
@@ -225,6 +235,7 @@ mod tests {
                 "see \"http://b/+1424/x\", (amqp://c)",
                 "see \"http://b/…\", (amqp://c)",
             ),
+            ("https://u:p,w@h/k?x=a,b&sig=s: no", "https://h/…: no"),
             ("no URL: a/b?c", "no URL: a/b?c"),
         ] {
             assert_eq!(hosts_only(text), clean);

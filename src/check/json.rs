@@ -9,10 +9,11 @@ use super::Problem;
 use crate::scan::OutsideStrings;
 
 /// What a parsed tree takes, in bytes, on a 64-bit machine: an object is a B-tree whose smallest node
-/// has room for eleven entries; an array grows by doubling; a string has a block of its own.
+/// has room for eleven entries; an array begins with four elements and grows by doubling; a string has a block of its own.
 const OBJECT: u64 = 704;
 const ENTRY: u64 = 128;
-const ELEMENT: u64 = 80;
+const ELEMENT: u64 = 96;
+const ARRAY: u64 = 144;
 /// No text takes more than this for each of its bytes: `{"":0},` is the worst.
 const WORST: u64 = 160;
 /// Shorter texts are not looked at: the worst of them is still small.
@@ -42,7 +43,7 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
         {
             match byte {
                 b'{' => (objects, memory) = (objects << 1 | 1, memory + OBJECT),
-                b'[' => (objects, memory) = (objects << 1, memory + ELEMENT),
+                b'[' => (objects, memory) = (objects << 1, memory + ARRAY),
                 b'}' | b']' => objects >>= 1,
                 b',' if objects & 1 == 1 => memory += ENTRY,
                 b',' => memory += ELEMENT,
@@ -205,7 +206,7 @@ mod tests {
         let hostile = format!("[{}{{}}]", "{\"\":0},".repeat(100_000));
         assert!((100..=WORST).contains(&bound(hostile)));
         let turn = r#"{"speaker":"agent","text":"Thank you, that is, well, all, and good bye.","start":1.25,"end":2.5},"#;
-        assert!(bound(format!("[{}{{}}]", turn.repeat(10_000))) <= 14);
+        assert!(bound(format!("[{}{{}}]", turn.repeat(10_000))) <= 15);
         assert_eq!(bound("{}".into()), WORST);
     }
 

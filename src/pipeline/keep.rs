@@ -84,16 +84,15 @@ impl Archivist {
             }
             Err(error) => return Ok((Entry::unavailable(planned, &error), Some(error))),
         };
-        self.known(call, job).await?;
         let about = about(call, planned, &again);
+        let (body, patience) = (&again.body, job.patience());
+        let staged = bucket
+            .stage(&planned.key, body, &about, &self.budget, patience)
+            .await?;
+        // That may have taken minutes, in which another worker may have finished the event.
+        self.known(call, job).await?;
         bucket
-            .overwrite(
-                &planned.key,
-                &again.body,
-                &about,
-                &self.budget,
-                job.patience(),
-            )
+            .overwrite(staged, body, &about, &self.budget, patience)
             .await?;
         Ok((again.entry(planned), None))
     }

@@ -1,6 +1,6 @@
 //! Taking deliveries: one task each, through whatever happens to the broker.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use backon::BackoffBuilder;
 use futures_util::{FutureExt, StreamExt};
@@ -11,8 +11,8 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch},
-    time::Instant,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -30,6 +30,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 const GOODBYE: Duration = Duration::from_secs(3);
 /// A session that lived so long ended for a new reason: the next one is tried at once.
 const STEADY: Duration = Duration::from_secs(30);
+
+/// How often a full worker looks whether its session is still there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A consumer tag that tells the operator whose it is.
 const TAG: &str = "callvault";
@@ -150,13 +153,13 @@ impl Worker {
         self.set_readiness(Ok(()));
         loop {
             let next = async {
-                let place = Arc::clone(&self.places).acquire_owned().await;
-                (place, session.consumer.next().await)
+                let place = self.place(&session.channel).await?;
+                Ok((place, session.consumer.next().await))
             };
             let (place, delivery) = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                next = next => next,
+                next = next => next?,
             };
             match delivery {
                 Some(Ok(delivery)) => self.start(delivery, place),
@@ -166,6 +169,18 @@ impl Worker {
         }
         self.drain(session, grace).await;
         Ok(())
+    }
+
+    /// Waits for a place for one more job, as long as there is a session to take it from.
+    async fn place(&self, channel: &Channel) -> Result<OwnedSemaphorePermit, QueueError> {
+        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
+        loop {
+            match timeout(LOOK, &mut place).await {
+                Ok(place) => return place.map_err(|_| QueueError::Lost),
+                Err(_) if channel.status().connected() => {}
+                Err(_) => return Err(QueueError::Lost),
+            }
+        }
     }
 
     /// The end of a session: nothing new is taken, what is in flight is finished.
@@ -195,7 +210,7 @@ impl Worker {
             "stopping"
         );
         self.jobs.close();
-        if tokio::time::timeout(grace, self.jobs.wait()).await.is_err() {
+        if timeout(grace, self.jobs.wait()).await.is_err() {
             tracing::warn!(
                 in_flight = self.jobs.len(),
                 "the grace is over; the rest goes back to the queue"
@@ -204,7 +219,7 @@ impl Worker {
     }
 
     /// Starts the job of one delivery. Should it panic, that message alone is handed back, as failed.
-    fn start(&self, delivery: Delivery, place: Result<OwnedSemaphorePermit, AcquireError>) {
+    fn start(&self, delivery: Delivery, place: OwnedSemaphorePermit) {
         // What was queued in this process when its channel broke is the broker's again.
         if !delivery.acker.usable() {
             return;

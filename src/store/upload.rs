@@ -89,21 +89,32 @@ impl Bucket {
         Ok(Put::Stored)
     }
 
-    /// Writes a body over whatever is there.
-    pub(super) async fn upload(
+    /// Sends the parts of a large body; a small one has none.
+    pub(super) async fn send_large(
+        &self,
+        path: &Path,
+        body: &Body,
+        about: &About,
+        budget: &Budget,
+    ) -> Result<Option<Unfinished>, Cause> {
+        if body.len() <= SINGLE_PUT {
+            return Ok(None);
+        }
+        self.send(path, body, about, budget).await.map(Some)
+    }
+
+    /// Writes a small body over whatever is there.
+    pub(super) async fn write_small(
         &self,
         path: &Path,
         body: &Body,
         about: &About,
         budget: &Budget,
     ) -> Result<(), Cause> {
-        if body.len() > SINGLE_PUT {
-            let upload = self.send(path, body, about, budget).await?;
-            return Ok(upload.complete().await?);
-        }
         let (payload, _share) = self.payload(body, budget).await?;
+        let attributes = self.attributes(about);
         let options = PutOptions {
-            attributes: self.attributes(about),
+            attributes,
             ..Default::default()
         };
         self.store.put_opts(path, payload, options).await?;
@@ -238,10 +249,11 @@ impl Bucket {
 
 /// A multipart upload that is aborted when it is dropped: by an error, or because its job was. Parts
 /// that nobody completes are invisible, and billed.
-struct Unfinished(Option<Box<dyn MultipartUpload>>);
+#[derive(Debug)]
+pub(super) struct Unfinished(Option<Box<dyn MultipartUpload>>);
 
 impl Unfinished {
-    async fn complete(mut self) -> Result<(), BackendError> {
+    pub(super) async fn complete(mut self) -> Result<(), BackendError> {
         if let Some(upload) = &mut self.0 {
             upload.complete().await?;
         }

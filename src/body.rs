@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -127,6 +127,11 @@ impl Budget {
             spool: Pool::new(limits.spool),
             spool_dir: Arc::new(limits.spool_dir.clone()),
         }
+    }
+
+    /// Whether a temporary file can be made, and written, in the spool folder. Blocking.
+    pub fn try_spool(dir: &Path) -> io::Result<()> {
+        tempfile::tempfile_in(dir)?.write_all(&[0])
     }
 
     /// Waits for working memory. Whoever holds a share must not wait for another.

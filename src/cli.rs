@@ -12,7 +12,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::telemetry::LogFormat;
+use crate::{
+    config::Mistakes,
+    telemetry::{LogFormat, chain},
+};
 
 /// Archives the recordings, transcripts and analyses of AI phone calls, from RabbitMQ events to
 /// object storage.
@@ -129,8 +132,11 @@ impl Cli {
             Command::Check(check) => check.execute(config).await,
         };
         result.unwrap_or_else(|failure| {
-            let chain = crate::telemetry::chain(failure.error.as_ref());
-            say_error(&format!("callvault: {chain}"));
+            match failure.error.downcast_ref::<Mistakes>() {
+                // One a line, each beginning with its place, as editors read it.
+                Some(mistakes) => say_error(&mistakes.to_string()),
+                None => say_error(&format!("callvault: {}", chain(failure.error.as_ref()))),
+            }
             failure.exit
         })
     }

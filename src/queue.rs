@@ -25,7 +25,7 @@ pub use self::session::connect;
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// No TCP connection to the broker.
-    #[error("cannot reach the broker at {address}")]
+    #[error("cannot reach the broker at {address}, where queue.url says that it is")]
     Unreachable {
         /// Host and port.
         address: String,

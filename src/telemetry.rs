@@ -49,6 +49,9 @@ pub fn init(format: LogFormat, level: &str) {
     };
 }
 
+/// The longest error in one line, in bytes.
+const LONGEST_CHAIN: usize = 600;
+
 /// An error and its causes in one line. Of URLs only scheme and host are left: user information and
 /// queries can be credentials, and file names whatever the event's sender pleased.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
@@ -60,7 +63,18 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
             words.push(cause);
         }
     }
-    hosts_only(&words.join(": "))
+    // A server that is not what it should be may answer with a page of its own.
+    let words = words
+        .join(": ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut chain = hosts_only(&words);
+    if chain.len() > LONGEST_CHAIN {
+        chain.truncate(chain.floor_char_boundary(LONGEST_CHAIN));
+        chain.push('…');
+    }
+    chain
 }
 
 fn hosts_only(text: &str) -> String {

@@ -75,7 +75,18 @@ impl Archive {
     fn report(&self, found: &Found, outcome: &Outcome) {
         if self.json {
             say_json(&Line::of(found, outcome));
-        } else if !is_done(outcome) {
+            return;
+        }
+        for entry in &outcome.entries {
+            if let (EntryStatus::Quarantined, Some(object)) = (entry.status, &entry.object) {
+                let code = entry.problem_code().unwrap_or_default();
+                say(&format!(
+                    "{}: quarantined: {code}: {}",
+                    found.place, object.key
+                ));
+            }
+        }
+        if !is_done(outcome) {
             let ids = outcome
                 .ids
                 .as_ref()
@@ -180,6 +191,7 @@ struct Totals {
     invalid: u64,
     failed: u64,
     attachments: u64,
+    quarantined: u64,
     bytes: u64,
 }
 
@@ -194,22 +206,21 @@ impl Totals {
             End::NotOurs(_) => &mut self.failed,
         };
         *count += 1;
-        for object in outcome
-            .entries
-            .iter()
-            .filter_map(|entry| entry.object.as_ref())
-        {
-            self.attachments += 1;
-            self.bytes += object.size;
+        for entry in &outcome.entries {
+            let stored = entry.object.as_ref();
+            self.attachments += u64::from(stored.is_some());
+            self.quarantined += u64::from(entry.status == EntryStatus::Quarantined);
+            self.bytes += stored.map_or(0, |object| object.size);
         }
     }
 
     fn in_words(&self, took: Duration) -> String {
         let done = format!(
-            "{} archived ({} attachments, {}), {} archived before, {} ignored",
+            "{} archived ({} attachments, {}, {} of them quarantined), {} archived before, {} ignored",
             self.archived,
             self.attachments,
             ByteSize(self.bytes),
+            self.quarantined,
             self.duplicate,
             self.ignored,
         );

@@ -6,7 +6,12 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::{Exit, Failure, say, say_json, setup};
-use crate::{config, queue, store::Stores, telemetry};
+use crate::{
+    config::{self, Mistakes},
+    queue,
+    store::Stores,
+    telemetry,
+};
 
 /// Checks the configuration, and says how to mend each mistake.
 ///
@@ -35,13 +40,16 @@ impl Check {
         let parts = match setup::load(path) {
             Ok(parts) => parts,
             Err(failure) if self.json => {
-                let detail = telemetry::chain(failure.error.as_ref());
-                self.report(&Finding {
-                    what: "configuration",
-                    ok: false,
-                    detail,
-                });
-                return Ok(failure.exit);
+                let mistakes = failure.error.downcast_ref::<Mistakes>();
+                for mistake in mistakes.into_iter().flat_map(Mistakes::iter) {
+                    let detail = mistake.to_string();
+                    self.report(&Finding {
+                        what: "configuration",
+                        ok: false,
+                        detail,
+                    });
+                }
+                return Err(failure);
             }
             Err(failure) => return Err(failure),
         };
@@ -50,11 +58,11 @@ impl Check {
             ok: true,
             detail: path.display().to_string(),
         });
-        for schema in &parts.schemas {
+        for kind in &parts.kinds {
             self.report(&Finding {
-                what: "schema",
+                what: "kind",
                 ok: true,
-                detail: schema.clone(),
+                detail: kind.clone(),
             });
         }
         if !self.connect {

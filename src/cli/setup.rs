@@ -23,8 +23,8 @@ pub(super) struct Parts {
     pub(super) http: config::Http,
     pub(super) job_time: Duration,
     pub(super) refusals: u32,
-    /// Each JSON Schema in use, with its draft.
-    pub(super) schemas: Vec<String>,
+    /// Each kind of attachment, in words.
+    pub(super) kinds: Vec<String>,
 }
 
 /// Reads the configuration and builds what it asks for.
@@ -70,11 +70,20 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
     } = config;
     let template = template(&archive.key, &sources, &mut mistakes);
     let stores = stores(&buckets, &sources, &mut mistakes);
-    let mut schemas = Vec::new();
+    let mut words = Vec::new();
     let kinds: Vec<Kind> = attachments
         .into_iter()
-        .filter_map(|kind| kind_of(kind, &sources, &mut schemas, &mut mistakes))
+        .filter_map(|kind| kind_of(kind, &sources, &mut words, &mut mistakes))
         .collect();
+    words.push(format!(
+        "other: all else, to {}, unchecked",
+        archive.manifest_bucket
+    ));
+    if let Err(error) = Budget::try_spool(&limits.spool_dir) {
+        let what = format!("no temporary file can be written there: {error}");
+        let mend = "name a folder on a disk that callvault's user may write to";
+        mistakes.push(sources.mistake("limits.spool_dir", what, mend));
+    }
     let manifests = stores.get(&archive.manifest_bucket).cloned();
     let (Some(template), Some(manifests)) = (template, manifests) else {
         return Err(Failure::usage(mistakes));
@@ -105,7 +114,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         http,
         job_time: limits.job_time,
         refusals: fetch.refusals,
-        schemas,
+        kinds: words,
     })
 }
 
@@ -136,7 +145,7 @@ fn stores(buckets: &[config::Bucket], sources: &Sources, mistakes: &mut Mistakes
 fn kind_of(
     kind: config::Kind,
     sources: &Sources,
-    schemas: &mut Vec<String>,
+    words: &mut Vec<String>,
     mistakes: &mut Mistakes,
 ) -> Option<Kind> {
     let key = |field: &str| format!("attachments.{}.{field}", kind.name);
@@ -146,30 +155,27 @@ fn kind_of(
             mistakes.push(sources.mistake(&key("file"), format!("not a glob: {error}"), mend));
         })
         .ok();
-    let check = match kind.check {
-        config::Check::None => Some(Checker::None),
-        config::Check::Wav(limits) => Some(Checker::Wav(limits)),
-        config::Check::Json(None) => Some(Checker::Json(None)),
-        config::Check::Json(Some(schema)) => Schema::parse(&schema.text)
-            .map_err(|error| {
+    let (check, how) = match kind.check {
+        config::Check::None => (Some(Checker::None), "unchecked".to_owned()),
+        config::Check::Wav(limits) => (Some(Checker::Wav(limits)), "WAV".into()),
+        config::Check::Json(None) => (Some(Checker::Json(None)), "JSON of any shape".into()),
+        config::Check::Json(Some(schema)) => match Schema::parse(&schema.text) {
+            Ok(parsed) => {
+                let how = format!("JSON, schema {} ({})", schema.origin, parsed.draft());
+                (Some(Checker::Json(Some(parsed))), how)
+            }
+            Err(error) => {
                 let what = format!("{}: {error}", schema.origin);
-                mistakes.push(sources.mistake(
-                    &key("schema"),
-                    what,
-                    "correct the schema, or leave `schema` out to check the syntax alone",
-                ));
-            })
-            .map(|parsed| {
-                schemas.push(format!(
-                    "{}: {} ({})",
-                    kind.name,
-                    schema.origin,
-                    parsed.draft()
-                ));
-                Checker::Json(Some(parsed))
-            })
-            .ok(),
+                let mend = "correct the schema, or leave `schema` out to check the syntax alone";
+                mistakes.push(sources.mistake(&key("schema"), what, mend));
+                (None, String::new())
+            }
+        },
     };
+    words.push(format!(
+        "{}: {}, to {}, {how}",
+        kind.name, kind.file, kind.bucket
+    ));
     Some(Kind {
         name: kind.name,
         file: file?,

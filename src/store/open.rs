@@ -97,6 +97,17 @@ fn cloud<K: FromStr>(
             )),
         }
     }
+    let option = |name: &str| options.get(name).map(ExposeSecret::expose_secret);
+    if option("endpoint").is_some_and(|url| url.starts_with("http://"))
+        && option("allow_http").is_none_or(|allowed| allowed != "true")
+    {
+        let mend = "use https://, or add allow_http = \"true\"";
+        mistakes.push(mistake(
+            "options.endpoint",
+            "it is an http:// URL, without TLS",
+            mend,
+        ));
+    }
     let path = Path::parse(prefix);
     if path.is_err() {
         mistakes.push(mistake(

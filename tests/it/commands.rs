@@ -289,7 +289,7 @@ async fn check_connect_reaches_the_broker_and_every_bucket_or_says_which_not() {
     );
     assert_eq!(
         stdout(&output).matches("ok  ").count(),
-        7,
+        9,
         "{}",
         stdout(&output)
     );

@@ -1,8 +1,8 @@
 //! The broker: the only place that speaks AMQP 0-9-1.
 //!
-//! [`consumer`] takes deliveries, [`handler`] archives and settles each, [`publisher`] puts messages into queues and waits for
-//! the broker's confirms, [`topology`] declares what both need, [`message`] reads and writes the
-//! headers that travel with an event.
+//! [`consumer`] takes deliveries and `handler` archives and settles each; [`publisher`] puts messages into
+//! queues and waits for the broker's confirms; [`topology`] declares what they need; [`message`] reads and
+//! writes the headers that travel with an event.
 
 pub mod consumer;
 mod handler;

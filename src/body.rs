@@ -5,6 +5,8 @@
 //! go to a temporary file that has no name, so that a crash leaves nothing behind and nobody else can
 //! open it. Memory is therefore flat whatever the size of a recording.
 
+mod pool;
+
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
@@ -14,11 +16,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
-};
+use tokio::task::spawn_blocking;
 
+pub use self::pool::Share;
+use self::pool::{Pool, UNIT};
 use crate::{
     config::Limits,
     digest::{Hasher, Sha256},
@@ -28,9 +29,6 @@ use crate::{
 const MEMORY_LIMIT: u64 = 1 << 20;
 /// Bytes written to a temporary file in one go.
 const BATCH: usize = 512 << 10;
-/// What one permit of a [`Pool`] stands for, in bytes.
-const UNIT: u64 = 4 << 10;
-
 /// Room for a body of unannounced length is taken in steps of this many bytes.
 const STEP: u64 = 64 << 20;
 /// Chunks shorter than this are gathered: an origin may send one byte at a time.
@@ -52,69 +50,6 @@ pub struct Budget {
     /// Bodies in temporary files.
     spool: Pool,
     spool_dir: Arc<PathBuf>,
-}
-
-/// A share of a [`Budget`], given back when dropped.
-#[derive(Debug)]
-pub struct Share(OwnedSemaphorePermit);
-
-#[derive(Clone, Debug)]
-struct Pool {
-    permits: Arc<Semaphore>,
-    total: u32,
-}
-
-impl Pool {
-    fn new(bytes: u64) -> Self {
-        let total = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
-        // A semaphore holds at least 2^29 - 1 permits, on the smallest of platforms.
-        let total = total.min(u32::MAX >> 3);
-        Self {
-            permits: Arc::new(Semaphore::new(total as usize)),
-            total,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        u64::from(self.total) * UNIT
-    }
-
-    /// What is larger than the whole pool may have the whole pool: it runs alone, and it runs.
-    fn units(&self, bytes: u64) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT))
-            .unwrap_or(u32::MAX)
-            .min(self.total)
-    }
-
-    fn try_take(&self, bytes: u64) -> Option<Share> {
-        Arc::clone(&self.permits)
-            .try_acquire_many_owned(self.units(bytes))
-            .ok()
-            .map(Share)
-    }
-
-    async fn take(&self, bytes: u64) -> io::Result<Share> {
-        let permits = Arc::clone(&self.permits)
-            .acquire_many_owned(self.units(bytes))
-            .await;
-        permits.map(Share).map_err(io::Error::other)
-    }
-}
-
-impl Share {
-    fn bytes(&self) -> u64 {
-        self.0.num_permits() as u64 * UNIT
-    }
-
-    fn merge(&mut self, more: Self) {
-        self.0.merge(more.0);
-    }
-
-    /// Gives back what is not needed for `bytes`.
-    fn shrink(&mut self, bytes: u64) {
-        let needed = usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX);
-        drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
-    }
 }
 
 impl Budget {

@@ -259,7 +259,7 @@ pub struct Limits {
     pub job_time: Duration,
 }
 
-/// `[http]`: health and metrics.
+/// `[http]`: health.
 #[derive(Debug)]
 pub struct Http {
     /// The address to serve them on.

@@ -114,7 +114,11 @@ impl Archivist {
                 fetched => Ok(fetched),
             }
         };
-        match self.spool.wait_out(job.patience(), fetch).await? {
+        match self
+            .spool
+            .wait_out("spool a download", job.patience(), fetch)
+            .await?
+        {
             Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source).await?)),
             Err(error) => Ok(Err(error)),
         }

@@ -5,15 +5,23 @@
 //! What is kept are the bytes as the origin sends them: nothing is decompressed, so no length lies and
 //! nothing inflates.
 
+pub mod expiry;
 pub mod guard;
 mod resolve;
 
-use std::{error::Error as StdError, io, iter, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    io, iter,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use chrono::Utc;
 use reqwest::{
     Certificate, Client, Response, StatusCode,
     header::{
-        ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, LOCATION,
+        ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED,
+        LOCATION, RETRY_AFTER,
     },
     redirect,
 };
@@ -30,6 +38,8 @@ use crate::{
 const TRIES: u32 = 3;
 /// The pause before the second try; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// An origin that asks for a longer pause than this gets no quick tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The longest header value that is kept, in bytes.
 const LONGEST_HEADER: usize = 1 << 10;
@@ -79,6 +89,14 @@ pub enum FetchError {
     Status {
         /// Any status but 200.
         status: StatusCode,
+        /// How long the origin asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The origin refused a URL whose own signed time is over: it will never be taken again.
+    #[error("the origin answered {status}, and the URL's own signed time is over")]
+    Expired {
+        /// The refusal.
+        status: StatusCode,
     },
     /// Redirected once too often.
     #[error("the origin redirected more than {0} times")]
@@ -125,7 +143,8 @@ impl FetchError {
         match self {
             Self::Forbidden(forbidden) => forbidden.code().into(),
             Self::TooLarge { .. } => "too_large".into(),
-            Self::Status { status } => format!("http_{}", status.as_u16()),
+            Self::Status { status, .. } => format!("http_{}", status.as_u16()),
+            Self::Expired { .. } => "url_expired".into(),
             Self::TooManyRedirects(_) => "too_many_redirects".into(),
             Self::Connect(_) => "connect".into(),
             Self::Timeout(_) => "timeout".into(),
@@ -142,12 +161,46 @@ impl FetchError {
             Self::Connect(_) | Self::Timeout(_) | Self::Tls(_) | Self::BodyIncomplete(_) => {
                 Class::MayPass
             }
-            Self::Forbidden(_) | Self::TooLarge { .. } | Self::TooManyRedirects(_) => Class::Final,
-            Self::Status { status } => match status.as_u16() {
+            Self::Forbidden(_)
+            | Self::TooLarge { .. }
+            | Self::Expired { .. }
+            | Self::TooManyRedirects(_) => Class::Final,
+            Self::Status { status, .. } => match status.as_u16() {
                 408 | 425 | 429 | 500..=599 => Class::MayPass,
                 401 | 403 | 404 | 410 => Class::Refused,
                 _ => Class::Final,
             },
+        }
+    }
+
+    /// How long the origin asks to be left alone (RFC 9110, section 10.2.3).
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    fn status(response: &Response) -> Self {
+        Self::Status {
+            status: response.status(),
+            retry_after: response
+                .headers()
+                .get(RETRY_AFTER)
+                .and_then(|value| retry_after(value.to_str().ok()?)),
+        }
+    }
+
+    /// As an answer for `url`: a refusal is final once the URL's own time is over.
+    fn for_url(self, url: &Url) -> Self {
+        match self {
+            Self::Status { status, .. }
+                if self.class() == Class::Refused
+                    && expiry::of(url).is_some_and(|end| end <= Utc::now()) =>
+            {
+                Self::Expired { status }
+            }
+            error => error,
         }
     }
 }
@@ -210,17 +263,17 @@ impl Fetcher {
                 Err(FetchError::NoRoom { bytes }) => {
                     room = Some(wait_for_room(budget, bytes, deadline).await?);
                 }
-                Err(error)
-                    if error.class() == Class::MayPass
-                        && tried + 1 < TRIES
-                        && Instant::now() + pause < deadline =>
-                {
+                Err(error) if error.class() == Class::MayPass && tried + 1 < TRIES => {
+                    let asked = error.retry_after().unwrap_or_default().max(pause);
+                    if asked > LONGEST_PAUSE || Instant::now() + asked >= deadline {
+                        return Err(error);
+                    }
                     tracing::debug!(%error, tried, "trying a download again");
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(asked).await;
                     pause *= 2;
                     tried += 1;
                 }
-                result => return result,
+                result => return result.map_err(|error| error.for_url(url)),
             }
         }
     }
@@ -234,9 +287,7 @@ impl Fetcher {
     ) -> Result<Fetched, FetchError> {
         let response = self.follow(url).await?;
         if response.status() != StatusCode::OK {
-            return Err(FetchError::Status {
-                status: response.status(),
-            });
+            return Err(FetchError::status(&response));
         }
         let source = Source::of(response.headers());
         let body = receive(response, most, budget, room).await?;
@@ -268,8 +319,7 @@ impl Fetcher {
 
 /// Where a redirect leads; a redirect that leads nowhere is the answer itself, and final.
 fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
-    let status = response.status();
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
     let location = response
@@ -277,7 +327,17 @@ fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
         .get(LOCATION)
         .and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let next = location.and_then(|location| url.join(location).ok());
-    next.map(Some).ok_or(FetchError::Status { status })
+    next.map(Some).ok_or_else(|| FetchError::status(response))
+}
+
+/// `Retry-After`: seconds, or a date in one of the three forms that HTTP has.
+fn retry_after(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    let until = |date: SystemTime| date.duration_since(SystemTime::now()).unwrap_or_default();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(value).ok().map(until),
+    }
 }
 
 async fn wait_for_room(
@@ -383,4 +443,22 @@ fn causes<'a>(
             None => error.source(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_asks_for_a_pause_in_seconds_or_until_a_date() {
+        assert_eq!(retry_after(" 120 "), Some(Duration::from_mins(2)));
+        let past = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(retry_after(past), Some(Duration::ZERO));
+        let soon = SystemTime::now() + Duration::from_mins(10);
+        let asked = retry_after(&httpdate::fmt_http_date(soon)).unwrap();
+        assert!((595..=600).contains(&asked.as_secs()), "{asked:?}");
+        for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999"] {
+            assert_eq!(retry_after(nonsense), None, "{nonsense}");
+        }
+    }
 }

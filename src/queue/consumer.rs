@@ -1,13 +1,13 @@
 //! Taking deliveries: one task each, through whatever happens to the broker.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::BackoffBuilder;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use lapin::{
     Channel, Connection, Consumer,
     message::Delivery,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use tokio::{
@@ -16,12 +16,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    QueueError, backoff,
-    handler::{Handler, told},
-    session::connect,
-    topology, within,
-};
+use super::{QueueError, backoff, handler::Handler, session::connect, topology, within};
 use crate::{config, pipeline::Archivist, telemetry};
 
 /// For an answer of the broker's that needs no disk.
@@ -218,21 +213,16 @@ impl Worker {
         }
     }
 
-    /// Starts the job of one delivery. Should it panic, that message alone is handed back, as failed.
+    /// Starts the job of one delivery.
     fn start(&self, delivery: Delivery, place: OwnedSemaphorePermit) {
         // What was queued in this process when its channel broke is the broker's again.
         if !delivery.acker.usable() {
             return;
         }
-        let (handler, acker) = (Arc::clone(&self.handler), delivery.acker.clone());
+        let handler = Arc::clone(&self.handler);
         self.jobs.spawn(async move {
             let _place = place;
-            // Nothing that a panic may have left half done is looked at again.
-            let job = AssertUnwindSafe(handler.handle(delivery)).catch_unwind();
-            if job.await.is_err() {
-                tracing::error!("a job panicked; its message goes back to the queue");
-                told(&acker.reject(BasicRejectOptions { requeue: true }).await);
-            }
+            handler.handle(delivery).await;
         });
     }
 }

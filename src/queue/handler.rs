@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backon::Retryable;
 use bytes::Bytes;
+use chrono::Utc;
 use lapin::{BasicProperties, message::Delivery, options::BasicAckOptions};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -60,7 +61,7 @@ impl Handler {
         };
         let span = tracing::info_span!("event", attempt = job.attempt);
         let outcome = self.archivist.archive(&job).instrument(span).await;
-        let decision = self.rules.decide(&outcome, job.attempt);
+        let decision = self.rules.decide(&outcome, job.attempt, Utc::now());
         if self.settle(&delivery, &job, &decision).await {
             telemetry::settled(&outcome, &decision, job.attempt, started.elapsed());
         }
@@ -133,7 +134,7 @@ impl Handler {
 
 /// Whether the broker was told of a settlement. On a channel that is gone it is lost, and harmless: the
 /// redelivery finds the manifest.
-pub(super) fn told(settlement: &lapin::Result<bool>) -> bool {
+fn told(settlement: &lapin::Result<bool>) -> bool {
     let lost = match settlement {
         Ok(true) => return true,
         Ok(false) => "its channel is gone".to_owned(),

@@ -373,7 +373,7 @@ async fn without_a_broker_a_worker_lives_and_says_why_it_is_not_ready() {
     let mut setup = Setup::new("amqp://guest:canary-pw@127.0.0.1:1/%2f");
     setup.append("[buckets.documents]\nurl = \"memory:\"\n[buckets.recordings]\nurl = \"memory:\"\n[buckets.quarantine]\nurl = \"memory:\"");
     let mut worker = Worker::start(&setup.write());
-    worker.wait_log("not consuming").await;
+    worker.wait_log("does not work; waiting for it part=\"the broker\"").await;
     let log = worker.log();
     let address = log
         .split("address=")

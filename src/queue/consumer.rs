@@ -223,6 +223,9 @@ impl Worker {
             self.give_up.cancel();
             self.jobs.wait().await;
         }
+        if !self.handler.tidied(GOODBYE).await {
+            tracing::warn!("unfinished uploads may be left: callvault sweep removes them");
+        }
     }
 
     /// Starts the job of one delivery.

@@ -65,6 +65,11 @@ impl Handler {
         }
     }
 
+    /// Waits until nothing is left to tidy of jobs that were given up; whether that was in time.
+    pub(super) async fn tidied(&self, within: Duration) -> bool {
+        self.archivist.stores.cleaned(within).await
+    }
+
     pub(super) async fn handle(&self, mut delivery: Delivery) {
         let started = Instant::now();
         let tries = message::tries(&delivery.properties);

@@ -1,6 +1,7 @@
 //! `callvault sweep`: what killed workers have left in the buckets.
 
 use std::{
+    fmt::Write as _,
     io::{self, IsTerminal},
     path::Path,
     time::Duration,
@@ -236,7 +237,7 @@ impl<'a> Swept<'a> {
             (self.not_ours, "not callvault's, left alone"),
         ] {
             if count > 0 {
-                words += &format!(", {count} {what}");
+                let _ = write!(words, ", {count} {what}");
             }
         }
         words

@@ -132,7 +132,7 @@ impl Bucket {
 
     fn leftover(&self, upload: Upload) -> Option<Leftover> {
         let below = upload.path.prefix_match(&self.prefix)?;
-        let key = Path::from_iter(below).to_string();
+        let key = below.collect::<Path>().to_string();
         Some(Leftover {
             key,
             since: upload.begun,

@@ -21,5 +21,7 @@ mod commands;
 mod deploying;
 mod failing;
 mod harness;
+mod stores;
 mod support;
+mod sweeping;
 mod wav;

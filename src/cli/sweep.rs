@@ -38,7 +38,7 @@ pub(super) struct Sweep {
 }
 
 /// How long a store that does not work is waited for: a person is waiting too.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Leftovers of a bucket that are removed at once.
 const SIDE_BY_SIDE: usize = 8;
 

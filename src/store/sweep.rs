@@ -111,15 +111,19 @@ impl Bucket {
                     if let Ok(Ok(Some(last))) = self.uploads.last_part(upload).await
                         && last >= before
                     {
-                        return Ok(Removed::InUse);
+                        return Ok(Ok(Removed::InUse));
                     }
                     match self.uploads.abort(upload).await {
-                        Ok(()) => Ok(Removed::Now),
-                        Err(BackendError::NotFound { .. }) => Ok(Removed::Before),
+                        Ok(()) => Ok(Ok(Removed::Now)),
+                        Err(BackendError::NotFound { .. }) => Ok(Ok(Removed::Before)),
+                        // It will say so again.
+                        Err(error @ BackendError::PermissionDenied { .. }) => Ok(Err(error)),
                         Err(error) => Err(error.into()),
                     }
                 };
-                self.patiently(patience, "abort an upload", attempt).await
+                let what = "abort an upload";
+                let removed = self.patiently(patience, what, attempt).await?;
+                removed.map_err(|error| self.error(what, error))
             }
             What::File(path) => {
                 let path = path.clone();

@@ -30,6 +30,9 @@ use super::Cause;
 /// How long a request's signature is good.
 const SIGNED_FOR: Duration = Duration::from_mins(5);
 
+/// Uploads that one answer lists: the most that S3 takes.
+const PAGE: &str = "1000";
+
 /// What kind of store a bucket is in, and what it takes to find its unfinished uploads.
 #[derive(Debug)]
 pub(super) enum Uploads {
@@ -112,6 +115,7 @@ impl Uploads {
                 ("uploads", ""),
                 ("prefix", &prefix),
                 ("encoding-type", "url"),
+                ("max-uploads", PAGE),
             ];
             let (key, id) = &after;
             query.extend([("key-marker", key.as_str()), ("upload-id-marker", id)]);

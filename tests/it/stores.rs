@@ -1,6 +1,6 @@
 //! What callvault relies on, of every kind of store: one suite, run against each of them.
 
-use std::time::Duration;
+use std::{process::Output, time::Duration};
 
 use bytes::Bytes;
 use callvault::{
@@ -10,7 +10,7 @@ use callvault::{
 };
 
 use crate::support::{
-    call, config::Setup, lossy::Lossy, origin::Origin, place::Place, worker::callvault,
+    call, config::Setup, lossy::Lossy, origin::Origin, place::Place, servers, worker::callvault,
 };
 
 /// A store that does not do at once what it is told fails the test.
@@ -19,6 +19,15 @@ const AT_ONCE: Duration = Duration::ZERO;
 const SOON: Duration = Duration::from_secs(20);
 /// More than goes up in one request.
 const LARGE: usize = 20 << 20;
+
+/// All that is archived goes to one bucket.
+const ONE_BUCKET: &str = r#"[archive]
+quarantine_bucket = "documents"
+[attachments.all]
+file = "*"
+check = "none"
+bucket = "documents"
+"#;
 
 macro_rules! promises {
     ($($(#[$note:meta])* $promise:ident),+ $(,)?; of_servers: $($of_server:ident),+ $(,)?) => {
@@ -232,28 +241,16 @@ async fn a_call_is_archived_from_end_to_end(place: Place) {
     let origin = Origin::start().await;
     let mut setup = Setup::new("amqp://127.0.0.1:1/%2f");
     setup.append(&place.toml("documents"));
-    setup.append("[archive]\nquarantine_bucket = \"documents\"\n[attachments.all]\nfile = \"*\"\ncheck = \"none\"\nbucket = \"documents\"\n");
+    setup.append(ONE_BUCKET);
     let event = setup.dir().join("event.json");
     std::fs::write(&event, call::served(&origin)).unwrap();
     let config = setup.write();
+    let (config, event) = (config.to_str().unwrap(), event.to_str().unwrap());
     let archive = async || {
-        let (config, event) = (config.clone(), event.clone());
-        let arguments = [
-            "archive".into(),
-            "--config".into(),
-            config.into_os_string(),
-            event.into(),
-        ];
-        let output = tokio::task::spawn_blocking(move || callvault(arguments))
-            .await
-            .unwrap();
+        let output = run(&["archive", "--config", config, event]).await;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{text}{log}");
         text
     };
 
@@ -356,6 +353,140 @@ async fn lose(place: Place, times: usize, patience: Duration) {
         "{:?}",
         place.unfinished().await
     );
+}
+
+#[tokio::test]
+async fn a_clone_that_lacks_something_is_found_out_and_told_how_to_mend() {
+    type Fault = fn(&Lossy);
+    let cases: [(Fault, Promise, &str); 9] = [
+        (
+            |clone| clone.strip("if-none-match"),
+            Promise::Weaker,
+            "ignores create-if-absent",
+        ),
+        (
+            |clone| clone.strip("if-match"),
+            Promise::Weaker,
+            "ignores the version",
+        ),
+        (
+            |clone| clone.strip("x-amz-meta-callvault_check"),
+            Promise::Weaker,
+            "loses an object's metadata",
+        ),
+        (
+            |clone| clone.strip("content-type"),
+            Promise::Weaker,
+            "loses an object's content type",
+        ),
+        (
+            |clone| clone.refuse("GET", "uploads", 403),
+            Promise::Weaker,
+            "deploy/s3/lifecycle.json",
+        ),
+        (
+            |clone| clone.refuse("PUT", "if-none-match", 501),
+            Promise::Broken,
+            "conditional_put",
+        ),
+        (
+            |clone| clone.refuse("PUT", "if-match", 400),
+            Promise::Broken,
+            "conditional_put",
+        ),
+        (
+            |clone| clone.refuse("HEAD", "check", 403),
+            Promise::Broken,
+            "s3:ListBucket",
+        ),
+        (
+            |clone| clone.refuse("POST", "?delete", 403),
+            Promise::Kept,
+            "stays",
+        ),
+    ];
+    for (fault, promise, text) in cases {
+        let place = Place::s3().await;
+        let clone = Lossy::before(&place.endpoint().unwrap()).await;
+        fault(&clone);
+        let found = place.open_behind(&clone, &[]).probe().await.unwrap();
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert_eq!(found[0].promise, promise, "{found:?}");
+        assert!(found[0].text.contains(text), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_conditional_writes_callvault_looks_first_and_says_so() {
+    let place = Place::s3().await;
+    let clone = Lossy::before(&place.endpoint().unwrap()).await;
+    clone.refuse("PUT", "if-none-match", 501);
+    clone.refuse("PUT", "if-match", 501);
+    let bucket = place.open_behind(&clone, &[("conditional_put", "disabled")]);
+    let (budget, info) = (budget(&place), About::default());
+    let (one, other) = (body(&budget, b"one").await, body(&budget, b"other").await);
+    let put = async |body| {
+        bucket
+            .put("x", body, &info, &budget, AT_ONCE)
+            .await
+            .unwrap()
+    };
+
+    assert_eq!(put(&one).await, Put::Stored);
+    assert_eq!(put(&one).await, Put::Stored);
+    assert_eq!(put(&other).await, Put::Occupied);
+    let found = bucket.find("x", AT_ONCE).await.unwrap().unwrap();
+    let replace = async |bytes: &'static str| {
+        bucket
+            .replace("x", &found, bytes.into(), &info, AT_ONCE)
+            .await
+            .unwrap()
+    };
+    assert_eq!(replace("two").await, Put::Stored);
+    assert_eq!(replace("three").await, Put::Occupied);
+    assert_eq!(place.see("x").await.unwrap().bytes, "two");
+
+    let found = bucket.probe().await.unwrap();
+    assert!(
+        matches!(&found[..], [finding] if finding.promise == Promise::Weaker),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn check_connect_tells_of_a_clone_that_ignores_create_if_absent() {
+    let place = Place::s3().await;
+    let clone = Lossy::before(&place.endpoint().unwrap()).await;
+    clone.strip("if-none-match");
+    let mut setup = Setup::new(servers::rabbit().await);
+    setup.append(&place.toml_behind("documents", &clone));
+    setup.append(ONE_BUCKET);
+    let config = setup.write();
+    for json in [false, true] {
+        let mut arguments = vec!["check", "--connect", "--config", config.to_str().unwrap()];
+        arguments.extend(json.then_some("--json"));
+        let output = run(&arguments).await;
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{report}");
+        let line = report
+            .lines()
+            .find(|line| line.contains("promise"))
+            .unwrap();
+        assert!(
+            line.contains("documents: it ignores create-if-absent"),
+            "{report}"
+        );
+        assert_eq!(line.contains("\"ok\":false"), json, "{report}");
+        assert_eq!(line.starts_with("WEAK"), !json, "{report}");
+    }
+    assert!(place.keys().await.is_empty());
+}
+
+/// Runs the program off the runtime's threads: the proxies live on them.
+async fn run(arguments: &[&str]) -> Output {
+    let arguments: Vec<String> = arguments.iter().map(|&text| text.into()).collect();
+    let run = tokio::task::spawn_blocking(move || callvault(arguments));
+    run.await.unwrap()
 }
 
 fn budget(place: &Place) -> Budget {

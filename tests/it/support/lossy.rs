@@ -18,7 +18,7 @@ pub(crate) struct Lossy {
 
 #[derive(Default)]
 struct Rules {
-    /// Method, a part of the target, and how many answers are still to be lost.
+    /// Method, a part of the head, and how many answers are still to be lost.
     lose: Vec<(&'static str, &'static str, usize)>,
     lost: usize,
     strip: Vec<&'static str>,
@@ -53,7 +53,7 @@ impl Lossy {
         &self.url
     }
 
-    /// Loses the answers to the next requests of a method with a text in their target. The server gets
+    /// Loses the answers to the next requests of a method with a text in their head. The server gets
     /// them whole, and answers, before the client's connection is cut.
     pub(crate) fn lose(&self, method: &'static str, part: &'static str, times: usize) {
         self.rules.lock().unwrap().lose.push((method, part, times));
@@ -71,7 +71,7 @@ impl Lossy {
         self.rules.lock().unwrap().strip.push(header);
     }
 
-    /// Answers requests of a method with a text in their target with a status, and keeps them to itself.
+    /// Answers requests of a method with a text in their head with a status, and keeps them to itself.
     pub(crate) fn refuse(&self, method: &'static str, part: &'static str, status: u16) {
         self.rules
             .lock()
@@ -103,7 +103,7 @@ async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Rules>) -> io:
     body.resize(length, 0);
     client.read_exact(&mut body[read.min(length)..]).await?;
 
-    let is = |method: &str, part: &str| request.starts_with(method) && request.contains(part);
+    let is = |method: &str, part: &str| request.starts_with(method) && head.contains(part);
     let (stripped, refused) = {
         let rules = rules.lock().unwrap();
         let refused = rules

@@ -199,7 +199,16 @@ impl Place {
 
     /// The bucket's section in a configuration.
     pub(crate) fn toml(&self, name: &str) -> String {
-        let (url, options) = self.settings(self.endpoint().as_deref());
+        self.toml_at(name, self.endpoint().as_deref())
+    }
+
+    /// The same, behind a proxy.
+    pub(crate) fn toml_behind(&self, name: &str, proxy: &Lossy) -> String {
+        self.toml_at(name, Some(proxy.url()))
+    }
+
+    fn toml_at(&self, name: &str, endpoint: Option<&str>) -> String {
+        let (url, options) = self.settings(endpoint);
         let options: Vec<_> = options
             .iter()
             .map(|(name, value)| format!("{name} = '{value}'"))
@@ -262,7 +271,7 @@ impl Place {
     }
 
     async fn listed(&self, unfinished: bool) -> Vec<String> {
-        let prefix = &self.prefix;
+        let prefix = &self.whole("");
         match &self.kind {
             Kind::Folder => {
                 let mut files = Vec::new();
@@ -309,7 +318,8 @@ impl Place {
         keys.into_iter().map(below).collect()
     }
 
-    fn whole(&self, key: &str) -> String {
+    /// A key of the place's with its prefix.
+    pub(crate) fn whole(&self, key: &str) -> String {
         format!("{}/{key}", self.prefix)
     }
 

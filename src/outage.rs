@@ -1,5 +1,5 @@
-//! Waiting out a part that does not work, a store or the spool folder: nobody's fault but its own. One
-//! log line when it begins and one when it ends, however many jobs wait.
+//! Waiting out a part that does not work, a store, the broker or the spool folder: nobody's fault but its
+//! own. One log line when it begins and one when it ends, however many jobs wait, and how often they try.
 
 use std::{
     error::Error as StdError,
@@ -74,7 +74,8 @@ impl Outage {
         }
     }
 
-    fn fails(&self, what: &'static str, error: &(dyn StdError + 'static)) {
+    /// Notes that an operation failed; says so if it is the first.
+    pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static)) {
         let mut failing = self.failing();
         if failing.is_none() {
             let since = Instant::now();
@@ -89,7 +90,8 @@ impl Outage {
         }
     }
 
-    fn works(&self, what: &'static str) {
+    /// Notes that an operation succeeded; says so if it failed before.
+    pub fn works(&self, what: &'static str) {
         let mut failing = self.failing();
         if let Some(over) = failing.take_if(|failing| failing.what == what) {
             let seconds = over.since.elapsed().as_secs_f64();

@@ -16,8 +16,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{QueueError, backoff, handler::Handler, session::connect, topology, within};
-use crate::{config, pipeline::Archivist, telemetry};
+use super::{
+    QueueError, backoff, handler::Handler, session::connect, suspects::Suspects, topology, within,
+};
+use crate::{config, outage::Outage, pipeline::Archivist, telemetry};
 
 /// For an answer of the broker's that needs no disk.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -28,6 +30,9 @@ const STEADY: Duration = Duration::from_secs(30);
 
 /// How often a full worker looks whether its session is still there.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// What a worker does with the broker, in its log.
+const CONSUME: &str = "consume";
 
 /// A consumer tag that tells the operator whose it is.
 const TAG: &str = "callvault";
@@ -43,6 +48,10 @@ pub struct Worker {
     jobs: TaskTracker,
     /// One permit a job. The broker counts the deliveries of one session; jobs outlive theirs.
     places: Arc<Semaphore>,
+    suspects: Arc<Suspects>,
+    /// Cancelled when the grace is over: then jobs are dropped where they stand.
+    give_up: CancellationToken,
+    outage: Outage,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -59,6 +68,9 @@ impl Worker {
             places: Arc::new(Semaphore::new(queue.prefetch.into())),
             queue,
             jobs: TaskTracker::new(),
+            suspects: Arc::default(),
+            give_up: CancellationToken::new(),
+            outage: Outage::of("the broker"),
             readiness: watch::Sender::new(Err("not connected to the broker yet".into())),
         }
     }
@@ -94,12 +106,9 @@ impl Worker {
                 Err(error) => error,
             };
             let pause = pauses.next().unwrap_or(ANSWER);
+            self.outage.fails(CONSUME, &error);
             let reason = telemetry::chain(&error);
-            tracing::warn!(
-                error = reason,
-                retry_in_ms = pause.as_millis(),
-                "not consuming"
-            );
+            tracing::debug!(reason, pause_ms = pause.as_millis(), "not consuming");
             self.set_readiness(Err(format!("not consuming: {reason}")));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -140,6 +149,7 @@ impl Worker {
         stop: &CancellationToken,
         grace: Duration,
     ) -> Result<(), QueueError> {
+        self.outage.works(CONSUME);
         tracing::info!(
             queue = self.queue.name,
             prefetch = self.queue.prefetch,
@@ -210,6 +220,11 @@ impl Worker {
                 in_flight = self.jobs.len(),
                 "the grace is over; the rest goes back to the queue"
             );
+            self.give_up.cancel();
+            self.jobs.wait().await;
+        }
+        if !self.handler.tidied(GOODBYE).await {
+            tracing::warn!("unfinished uploads may be left: callvault sweep removes them");
         }
     }
 
@@ -219,10 +234,17 @@ impl Worker {
         if !delivery.acker.usable() {
             return;
         }
-        let handler = Arc::clone(&self.handler);
+        let (handler, suspects) = (Arc::clone(&self.handler), Arc::clone(&self.suspects));
+        let give_up = self.give_up.clone();
         self.jobs.spawn(async move {
             let _place = place;
-            handler.handle(delivery).await;
+            let job = async {
+                let _turn = suspects.turn(&delivery).await;
+                if delivery.acker.usable() {
+                    handler.handle(delivery).await;
+                }
+            };
+            give_up.run_until_cancelled(job).await;
         });
     }
 }

@@ -17,6 +17,7 @@
 )]
 
 mod archiving;
+mod clones;
 mod commands;
 mod connecting;
 mod deploying;

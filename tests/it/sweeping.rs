@@ -119,7 +119,10 @@ async fn only_callvaults_own_stale_uploads_are_aborted() {
         (&1.into(), &0.into())
     );
     assert_eq!(left().await, 3);
-    assert_eq!(s3.list_uploads(S3::BUCKET, &beside).await, [beside.clone()]);
+    assert_eq!(
+        s3.list_uploads(S3::BUCKET, &beside).await,
+        std::slice::from_ref(&beside)
+    );
     assert!(!place.unfinished().await.contains(KEY));
 
     let output = sweep.run(&["--older-than", "0s"]).await;

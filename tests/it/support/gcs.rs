@@ -88,11 +88,12 @@ async fn bucket(
         let listed = uploads
             .iter()
             .filter(|(_, upload)| upload.key.starts_with(&prefix));
-        let listed: String = listed
+        let listed = listed
             .map(|(id, Upload { key, begun, .. })| {
                 format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId><Initiated>{begun}</Initiated></Upload>")
             })
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         return xml(&format!(
             "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{listed}</ListMultipartUploadsResult>"
         ));
@@ -132,7 +133,7 @@ async fn object(
         (Method::POST, None) => server.begin(&key, &headers),
         (Method::POST, Some(id)) => server.complete(&bucket, id).await,
         (Method::DELETE, Some(id)) => match server.forget(&bucket, id).await {
-            Some(_) => status(StatusCode::NO_CONTENT),
+            Some(()) => status(StatusCode::NO_CONTENT),
             None => status(StatusCode::NOT_FOUND),
         },
         (Method::DELETE, None) => {
@@ -164,7 +165,7 @@ impl Server {
             encoded(key)
         );
         if let Some(generation) = generation {
-            url += &format!("&ifGenerationMatch={generation}");
+            url = format!("{url}&ifGenerationMatch={generation}");
         }
         let kind = about["contentType"]
             .as_str()
@@ -249,11 +250,12 @@ impl Server {
         let Some(upload) = uploads.get(id) else {
             return status(StatusCode::NOT_FOUND);
         };
-        let parts: String = upload
+        let parts = upload
             .parts
             .values()
             .map(|at| format!("<Part><LastModified>{at}</LastModified></Part>"))
-            .collect();
+            .collect::<Vec<_>>()
+            .concat();
         xml(&format!(
             "<ListPartsResult><IsTruncated>false</IsTruncated>{parts}</ListPartsResult>"
         ))

@@ -17,10 +17,13 @@
 )]
 
 mod archiving;
+mod clones;
 mod commands;
 mod connecting;
 mod deploying;
 mod failing;
 mod harness;
+mod stores;
 mod support;
+mod sweeping;
 mod wav;

@@ -2,6 +2,7 @@
 
 mod archive;
 mod check;
+mod dead;
 mod demo;
 mod events;
 mod publish;
@@ -61,6 +62,7 @@ enum Command {
     Publish(publish::Publish),
     /// Checks the configuration, and says how to mend each mistake.
     Check(check::Check),
+    Dead(dead::Dead),
 }
 
 /// How a command ended.
@@ -130,6 +132,7 @@ impl Cli {
             Command::Archive(archive) => archive.execute(config).await,
             Command::Publish(publish) => publish.execute(config).await,
             Command::Check(check) => check.execute(config).await,
+            Command::Dead(dead) => dead.execute(config).await,
         };
         result.unwrap_or_else(|failure| {
             match failure.error.downcast_ref::<Mistakes>() {

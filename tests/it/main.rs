@@ -20,6 +20,7 @@ mod archiving;
 mod commands;
 mod connecting;
 mod deploying;
+mod desk;
 mod failing;
 mod harness;
 mod support;

@@ -168,6 +168,7 @@ impl<'a> Deed<'a> {
 
 /// The report of a command that only says what it would do.
 async fn rehearsed(
+    desk: &Desk,
     mut walk: Walk<Named>,
     count: Count,
     picker: &Picker<'_>,
@@ -177,7 +178,7 @@ async fn rehearsed(
     let kept = std::mem::take(&mut walk.kept);
     note_others(count, &walk);
     // Before a word is printed: whoever reads may take their time.
-    walk.close().await.map_err(Failure::unreachable)?;
+    desk.put_back(walk).await.map_err(Failure::unreachable)?;
     for named in &kept {
         if json {
             Deed::tell(named, outcome);

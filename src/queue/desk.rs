@@ -9,7 +9,10 @@
 mod describe;
 mod letter;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use lapin::{
@@ -19,10 +22,10 @@ use lapin::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions,
         QueueDeclareOptions,
     },
-    types::FieldTable,
+    types::{FieldTable, ShortString},
 };
 use serde_json::{Map, Value};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::letter::Letter;
@@ -35,6 +38,8 @@ use crate::config;
 const ANSWER: Duration = Duration::from_secs(30);
 /// So long without a message makes a desk ask whether there are any.
 const QUIET: Duration = Duration::from_secs(2);
+/// Between two looks whether messages are back.
+const BACK: Duration = Duration::from_millis(20);
 
 /// A broker reads what it is about to send into its memory, as much as a consumer may have. So messages
 /// are taken in pages, each by a consumer of its own that may have no more: the first one small, the
@@ -44,6 +49,12 @@ const PAGE_BYTES: usize = 32 << 20;
 /// With more consumers than 32 on a queue RabbitMQ returns what they held in no order, consumer by
 /// consumer; others may be there too. Larger pages rather than more.
 const MOST_PAGES: u32 = 24;
+/// RabbitMQ sends so many acknowledgements of a channel on to the queue's log without an answer, twice over,
+/// and keeps the others in the channel: closed meanwhile, it forgets them. So the desk waits for the log
+/// after so many.
+const UNANSWERED: u32 = 16;
+/// The number of the consumer that is there for nothing else, after all pages.
+const CATCHING_UP: u32 = 99_999;
 
 /// A connection to the queues of dead letters and of work. It declares nothing.
 #[derive(Debug)]
@@ -73,7 +84,7 @@ pub enum Look<T> {
     Stop,
 }
 
-/// Messages taken from the queue, all of them held until it is closed.
+/// Messages taken from the queue, all of them held until they are put back.
 #[derive(Debug)]
 pub struct Walk<T> {
     /// What was kept, in the queue's order.
@@ -83,6 +94,8 @@ pub struct Walk<T> {
     /// Whether there were fewer than the broker had counted: others hold them, or took them away.
     pub came_short: bool,
     channel: Option<Channel>,
+    queue: ShortString,
+    acknowledged: AtomicU32,
 }
 
 /// A dead message, held.
@@ -125,6 +138,8 @@ impl Desk {
             seen: 0,
             came_short: false,
             channel: None,
+            queue: self.names.dead.as_str().into(),
+            acknowledged: AtomicU32::new(0),
         };
         if most == 0 {
             return Ok(walk);
@@ -133,7 +148,7 @@ impl Desk {
         let (mut bytes, mut pages, mut goes_on) = (0_usize, 0, true);
         while goes_on && walk.seen < most {
             let page = page(most - walk.seen, walk.seen, bytes, pages);
-            let mut consumer = self.consume(channel, page, pages).await?;
+            let mut consumer = consume(channel, &walk.queue, page, pages).await?;
             pages += 1;
             for _ in 0..page {
                 let delivery = tokio::select! {
@@ -162,8 +177,7 @@ impl Desk {
                 }
             }
             // Before anything is acknowledged: the broker would send it a message for each.
-            let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-            within(ANSWER, "end a consumer", cancel).await?;
+            cancel(channel, &consumer).await?;
         }
         Ok(walk)
     }
@@ -171,15 +185,37 @@ impl Desk {
     /// Publishes a message to the work queue, its attempts to be counted anew, and waits until it is safe
     /// there; then lets go of the dead one. Between the two there are two, never none.
     ///
-    /// Whether the dead one is gone: if not, it comes again although it was replayed.
-    pub async fn replay(&self, message: &Message) -> Result<bool, QueueError> {
+    /// `Ok(false)` where the dead one may come again although it was replayed.
+    pub async fn replay<T>(&self, walk: &Walk<T>, message: &Message) -> Result<bool, QueueError> {
         let (queue, back) = (&self.names.work, message::replayed(&message.properties));
         let turn = self.publisher.turn(queue).await;
-        if !message.hold.is_good() {
+        // The broker takes messages back when a connection breaks, or after half an hour.
+        if !message.hold.0.usable() {
             return Err(QueueError::Lost);
         }
         turn.publish("", queue, back, &message.body).await?;
-        Ok(message.hold.let_go().await)
+        Ok(walk.let_go(&message.hold).await.is_ok())
+    }
+
+    /// Puts back what was not let go of, each message in its place, and waits until it is there.
+    pub async fn put_back<T>(&self, walk: Walk<T>) -> Result<(), QueueError> {
+        let acknowledged = walk.acknowledged.load(Ordering::Relaxed);
+        if acknowledged > 0 {
+            walk.catch_up().await?;
+        }
+        let Some(channel) = walk.channel else {
+            return Ok(());
+        };
+        let close = channel.close(200, "seen".into());
+        within(ANSWER, "take the messages back", close).await?;
+        // The broker answers first and puts back then: the next command would find none. Others who are
+        // at the queue may have taken them already, so it is not waited for long.
+        let (channel, held) = (self.channel().await?, walk.seen - acknowledged);
+        let since = Instant::now();
+        while self.count_on(&channel).await?.ready < held && since.elapsed() < QUIET {
+            sleep(BACK).await;
+        }
+        Ok(())
     }
 
     async fn channel(&self) -> Result<Channel, QueueError> {
@@ -203,24 +239,6 @@ impl Desk {
             }
             Err(error) => Err(error),
         }
-    }
-
-    async fn consume(
-        &self,
-        channel: &Channel,
-        page: u16,
-        number: u32,
-    ) -> Result<Consumer, QueueError> {
-        let qos = channel.basic_qos(page, BasicQosOptions::default());
-        within(ANSWER, "limit the prefetch", qos).await?;
-        let consume = channel.basic_consume(
-            self.names.dead.as_str().into(),
-            // RabbitMQ returns what consumers held in the order of their tags.
-            format!("callvault-desk-{number:05}").into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
-        within(ANSWER, "start consuming", consume).await
     }
 
     /// The next message, or none where there are no more: somebody else has them.
@@ -256,6 +274,29 @@ impl Desk {
     }
 }
 
+async fn consume(
+    channel: &Channel,
+    queue: &ShortString,
+    page: u16,
+    number: u32,
+) -> Result<Consumer, QueueError> {
+    let qos = channel.basic_qos(page, BasicQosOptions::default());
+    within(ANSWER, "limit the prefetch", qos).await?;
+    let consume = channel.basic_consume(
+        queue.clone(),
+        // RabbitMQ returns what consumers held in the order of their tags.
+        format!("callvault-desk-{number:05}").into(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    within(ANSWER, "start consuming", consume).await
+}
+
+async fn cancel(channel: &Channel, consumer: &Consumer) -> Result<(), QueueError> {
+    let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+    within(ANSWER, "end a consumer", cancel).await
+}
+
 /// How many messages the next page has, of `left`.
 fn page(left: u32, seen: u32, bytes: usize, pages: u32) -> u16 {
     let page = if seen == 0 {
@@ -277,18 +318,31 @@ impl<T> Walk<T> {
             seen: self.seen,
             came_short: self.came_short,
             channel: self.channel,
+            queue: self.queue,
+            acknowledged: self.acknowledged,
         }
     }
 
-    /// Puts back what was not let go of, each message in its place.
-    pub async fn close(self) -> Result<(), QueueError> {
-        match self.channel {
-            Some(channel) => {
-                let close = channel.close(200, "seen".into());
-                within(ANSWER, "take the messages back", close).await
-            }
-            None => Ok(()),
+    /// Has the broker delete a message.
+    pub async fn let_go(&self, hold: &Hold) -> Result<(), QueueError> {
+        let ack = hold.0.ack(BasicAckOptions::default()).await;
+        if !ack.map_err(QueueError::broker("delete a dead letter"))? {
+            return Err(QueueError::Lost);
         }
+        if self.acknowledged.fetch_add(1, Ordering::Relaxed) % UNANSWERED == UNANSWERED - 1 {
+            self.catch_up().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the queue's log has what was acknowledged. Nothing answers an acknowledgement; a consumer
+    /// comes and goes by way of the same log, and that is answered.
+    async fn catch_up(&self) -> Result<(), QueueError> {
+        let Some(channel) = &self.channel else {
+            return Ok(());
+        };
+        let consumer = consume(channel, &self.queue, 1, CATCHING_UP).await?;
+        cancel(channel, &consumer).await
     }
 }
 
@@ -328,19 +382,6 @@ impl From<Delivery> for Message {
             body: delivery.data,
             hold: Hold(delivery.acker),
         }
-    }
-}
-
-impl Hold {
-    /// Whether the message is still held: the broker takes it back when a connection breaks, or after half
-    /// an hour.
-    pub fn is_good(&self) -> bool {
-        self.0.usable()
-    }
-
-    /// Has the broker delete the message. Whether it was told to.
-    pub async fn let_go(&self) -> bool {
-        matches!(self.0.ack(BasicAckOptions::default()).await, Ok(true))
     }
 }
 

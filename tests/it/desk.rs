@@ -560,13 +560,13 @@ async fn ten_thousand_messages_are_not_held_in_memory() {
     const COUNT: u32 = 10_000;
     /// What the program takes with a single message, debug build and AMQP buffers included, is about half
     /// of it; the bodies together are twice as much.
-    const MOST_MIB: u64 = 120;
+    const MOST_MIB: u64 = 90;
     let (setup, amqp) = desk().await;
     let (config, queue) = (setup.write(), dead(&setup));
     let messages = (0..COUNT).map(|n| {
         let id = format!("m-{n:05}");
         let mut body = id.clone().into_bytes();
-        body.resize(24 << 10, b' ');
+        body.resize(12 << 10, b' ');
         (died(Some(&id), "event_invalid"), body)
     });
     publish_all(&amqp, &queue, messages).await;

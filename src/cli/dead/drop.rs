@@ -63,7 +63,7 @@ impl Drop {
         let walk = walk.await.map_err(Failure::unreachable)?;
         if self.dry_run {
             let named = walk.map(|(named, _)| named);
-            return rehearsed(named, count, &picker, "would be dropped", self.json).await;
+            return rehearsed(&desk, named, count, &picker, "would be dropped", self.json).await;
         }
         note_others(count, &walk);
         let agreed = stop.is_cancelled()
@@ -75,7 +75,7 @@ impl Drop {
         } else {
             (0, Ok(()))
         };
-        let closed = walk.close().await;
+        let closed = desk.put_back(walk).await;
         let interrupted = stop.is_cancelled();
         self.report(&picker, dropped, interrupted);
         if let Err(error) = result.and(closed) {
@@ -102,13 +102,14 @@ impl Drop {
     ) -> (u32, Result<(), QueueError>) {
         let bar = progress();
         bar.set_length(walk.kept.len() as u64);
-        let mut dropped = 0;
+        let (mut dropped, mut result) = (0, Ok(()));
         for (named, hold) in &walk.kept {
             if stop.is_cancelled() {
                 break;
             }
-            if !hold.let_go().await {
-                return (dropped, Err(QueueError::Lost));
+            result = walk.let_go(hold).await;
+            if result.is_err() {
+                break;
             }
             dropped += 1;
             bar.inc(1);
@@ -117,7 +118,7 @@ impl Drop {
             }
         }
         bar.finish_and_clear();
-        (dropped, Ok(()))
+        (dropped, result)
     }
 
     fn report(&self, picker: &Picker<'_>, count: u32, interrupted: bool) {

@@ -69,7 +69,7 @@ impl List {
         let (kept, seen) = (std::mem::take(&mut walk.kept), walk.seen);
         note_others(count, &walk);
         // Before a word is printed: whoever reads may take their time.
-        walk.close().await.map_err(Failure::unreachable)?;
+        desk.put_back(walk).await.map_err(Failure::unreachable)?;
 
         let mut reasons: Vec<_> = reasons.into_iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

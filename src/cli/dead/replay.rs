@@ -33,7 +33,7 @@ pub(super) struct Replay {
     /// Say what would be replayed, and leave it.
     #[arg(long)]
     dry_run: bool,
-    /// At most so many messages in a time: `10/s`, `600/m`, `1000/h`.
+    /// At most so many messages in a time: `10/s`, `600/m`, `1000/h`; one a minute at least.
     #[arg(long, value_name = "N/TIME")]
     rate: Option<Rate>,
     /// Report as JSON lines: one for each message, and a total.
@@ -46,6 +46,9 @@ const HELD_BYTES: usize = 64 << 20;
 const HELD_MESSAGES: usize = 10_000;
 /// Messages are held no longer than this, well below the time after which the broker takes them back.
 const HELD_FOR: Duration = Duration::from_mins(5);
+
+/// The longest pause between two messages; all of it is held for so long.
+const SLOWEST: Duration = Duration::from_mins(1);
 
 /// So many messages in a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +67,14 @@ impl FromStr for Rate {
             "h" => Duration::from_hours(1),
             _ => return Err("not a number of messages in a time, such as 10/s, 600/m or 1000/h"),
         };
-        match count.parse() {
-            Ok(count @ 1..=1_000_000) => Ok(Self {
-                interval: time / count,
-            }),
-            _ => Err("not a number of messages from 1 to 1000000 in a time, such as 10/s"),
+        let interval = match count.parse() {
+            Ok(count @ 1..=1_000_000) => time / count,
+            _ => return Err("not a number of messages from 1 to 1000000 in a time, such as 10/s"),
+        };
+        if interval > SLOWEST {
+            return Err("slower than one a minute: replay a few by their IDs instead");
         }
+        Ok(Self { interval })
     }
 }
 
@@ -77,7 +82,7 @@ impl FromStr for Rate {
 #[derive(Default)]
 struct Progress {
     done: u32,
-    /// The broker took a message that was replayed back: it is there twice.
+    /// The broker may have taken back what was replayed.
     twice: bool,
     /// The work queue did not take a message.
     refused: Option<QueueError>,
@@ -135,7 +140,7 @@ impl Replay {
                 .work_off(desk, &walk, &mut pace, stop, progress, &bar)
                 .await;
             left = left.saturating_sub(progress.done - before);
-            if let Err(error) = walk.close().await
+            if let Err(error) = desk.put_back(walk).await
                 && progress.goes_on()
             {
                 progress.broken = Some(error);
@@ -174,7 +179,7 @@ impl Replay {
                 bar.set_length(progress.done.into());
                 return true;
             }
-            match desk.replay(message).await {
+            match desk.replay(walk, message).await {
                 Ok(gone) => {
                     progress.done += 1;
                     if self.json {
@@ -222,7 +227,7 @@ impl Replay {
         }
         if progress.twice {
             say_error(
-                "callvault: the last one is in both queues: it will be archived once, and be here still",
+                "callvault: the last ones may be in both queues now; each is archived once all the same",
             );
         }
         if let Some(error) = progress.broken {
@@ -261,7 +266,7 @@ impl Replay {
             }
         });
         let walk = walk.await.map_err(Failure::unreachable)?;
-        super::rehearsed(walk, count, &picker, "would be replayed", self.json).await
+        super::rehearsed(&desk, walk, count, &picker, "would be replayed", self.json).await
     }
 }
 
@@ -307,7 +312,7 @@ mod tests {
             let rate: Rate = text.parse().unwrap();
             assert_eq!(rate.interval, Duration::from_millis(millis), "{text}");
         }
-        for text in ["", "0/s", "-1/s", "1/d", "s", "1/", "99999999999/s"] {
+        for text in ["", "0/s", "-1/s", "1/d", "s", "1/", "99999999999/s", "59/h"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }

@@ -62,7 +62,7 @@ impl Show {
                 note_others(count, &walk);
             }
             shown += walk.kept.len();
-            for (letter, message) in put_back(walk).await? {
+            for (letter, message) in put_back(&desk, walk).await? {
                 reached &= self.show(&parts, &letter, &message).await;
             }
             if !full {
@@ -133,9 +133,9 @@ async fn take(
 }
 
 /// Before a word is printed: whoever reads may take their time, and a store too.
-async fn put_back<T>(mut walk: Walk<T>) -> Result<Vec<T>, Failure> {
+async fn put_back<T>(desk: &Desk, mut walk: Walk<T>) -> Result<Vec<T>, Failure> {
     let kept = std::mem::take(&mut walk.kept);
-    walk.close().await.map_err(Failure::unreachable)?;
+    desk.put_back(walk).await.map_err(Failure::unreachable)?;
     Ok(kept)
 }
 

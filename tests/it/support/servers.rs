@@ -25,7 +25,7 @@ pub(crate) use self::{
 };
 
 /// More than `tests/serve` gives its servers, which says better what went wrong.
-const STARTUP: Duration = Duration::from_secs(90);
+const STARTUP: Duration = Duration::from_secs(150);
 
 /// The script that runs servers.
 const SERVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/serve");

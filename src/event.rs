@@ -147,6 +147,9 @@ pub enum EventError {
     /// The body nests arrays and objects too deep.
     #[error("the body nests deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    /// Its ids are another event's, whose archive is never replaced.
+    #[error("another event with these ids, which lists other attachments, was here before")]
+    Taken,
     /// A required field is not there, or null.
     #[error("{field} is missing")]
     Missing {

@@ -112,7 +112,7 @@ impl Fetcher {
         let mut tried = 0;
         let mut room = None;
         loop {
-            let late = |_| Err(FetchError::Timeout("the job's time is over".into()));
+            let late = |_| Err(FetchError::Late);
             let fetched = self.try_fetch(url, most, budget, room.take());
             match timeout_at(deadline, fetched).await.unwrap_or_else(late) {
                 Err(FetchError::NoRoom { bytes }) => {

@@ -303,6 +303,13 @@ impl Known {
         self.event.sha256 == sha256.to_string()
     }
 
+    /// Whether it tells of the very attachments that an event lists; signatures in URLs may differ.
+    pub fn lists(&self, call: &CallAnalyzed) -> bool {
+        let known = self.attachments.iter().map(|entry| &*entry.source.url);
+        let listed = call.attachments.iter().map(|listed| public(&listed.url));
+        known.eq(listed.collect::<Vec<_>>().iter().map(String::as_str))
+    }
+
     /// How many attachments it lacks.
     pub fn missing(&self) -> usize {
         self.attachments

@@ -3,12 +3,15 @@
 
 use std::{
     error::Error as StdError,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard as StdGuard, PoisonError},
     time::Duration,
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::{Mutex as AsyncMutex, MutexGuard},
+    time::{Instant, sleep},
+};
 
 use crate::telemetry;
 
@@ -21,14 +24,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Outage {
     part: String,
-    failing: Mutex<Option<Failing>>,
+    state: Mutex<State>,
+    /// Held by the one that may try while the part does not work.
+    trial: AsyncMutex<()>,
 }
 
-/// What does not work, and since when.
-#[derive(Debug, Clone, Copy)]
-struct Failing {
-    what: &'static str,
-    since: Instant,
+#[derive(Debug, Default)]
+struct State {
+    /// Since when the part does not work.
+    since: Option<Instant>,
+    last_failure: Option<Instant>,
+    /// Operations that failed, and will be tried again.
+    waiting: usize,
 }
 
 impl Outage {
@@ -36,15 +43,14 @@ impl Outage {
     pub fn of(part: impl Into<String>) -> Self {
         Self {
             part: part.into(),
-            failing: Mutex::default(),
+            state: Mutex::default(),
+            trial: AsyncMutex::default(),
         }
     }
 
     /// Repeats an operation until it succeeds; once `patience` has passed it is not begun again, and the
     /// last error stands. An operation under way is not cut short: a large file may take its time, and
     /// each of its requests has a limit of its own.
-    ///
-    /// An outage lasts until the same kind of operation, `what`, succeeds: a full disk can still be read.
     pub async fn wait_out<T, E, F>(
         &self,
         what: &'static str,
@@ -57,15 +63,21 @@ impl Outage {
     {
         let end = Instant::now() + patience;
         let mut pauses = pauses();
+        let mut waiter = None;
         loop {
             let error = match attempt().await {
                 Ok(done) => {
-                    self.works(what);
+                    match waiter {
+                        Some(waiter) => Waiter::succeeds(waiter),
+                        None => self.works(),
+                    }
                     return Ok(done);
                 }
                 Err(error) => error,
             };
-            self.fails(what, &error);
+            waiter
+                .get_or_insert_with(|| self.waiter())
+                .fails(what, &error);
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             if Instant::now() + pause >= end {
                 return Err(error);
@@ -74,12 +86,19 @@ impl Outage {
         }
     }
 
+    /// Somebody who tries an operation until it succeeds.
+    pub fn waiter(&self) -> Waiter<'_> {
+        self.state().waiting += 1;
+        Waiter(self)
+    }
+
     /// Notes that an operation failed; says so if it is the first.
     pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static)) {
-        let mut failing = self.failing();
-        if failing.is_none() {
-            let since = Instant::now();
-            *failing = Some(Failing { what, since });
+        let mut state = self.state();
+        let now = Instant::now();
+        state.last_failure = Some(now);
+        if state.since.is_none() {
+            state.since = Some(now);
             let error = telemetry::chain(error);
             tracing::warn!(
                 part = self.part,
@@ -90,17 +109,63 @@ impl Outage {
         }
     }
 
-    /// Notes that an operation succeeded; says so if it failed before.
-    pub fn works(&self, what: &'static str) {
-        let mut failing = self.failing();
-        if let Some(over) = failing.take_if(|failing| failing.what == what) {
-            let seconds = over.since.elapsed().as_secs_f64();
-            tracing::info!(part = self.part, what, seconds, "works again");
+    /// Notes that an operation succeeded that had not failed before. As long as others wait, that says
+    /// little: a full disk can still be read.
+    pub fn works(&self) {
+        let mut state = self.state();
+        if state.waiting == 0 {
+            self.ends(&mut state);
         }
     }
 
-    fn failing(&self) -> MutexGuard<'_, Option<Failing>> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether something failed since then.
+    pub fn failed_since(&self, then: Instant) -> bool {
+        self.state().last_failure.is_some_and(|at| at >= then)
+    }
+
+    /// Lets everybody pass while the part works; while it does not, one at a time, who holds what is
+    /// returned for as long as the trial lasts.
+    pub async fn gate(&self) -> Option<MutexGuard<'_, ()>> {
+        let down = || self.state().since.is_some();
+        if !down() {
+            return None;
+        }
+        let trial = self.trial.lock().await;
+        down().then_some(trial)
+    }
+
+    fn ends(&self, state: &mut State) {
+        if let Some(since) = state.since.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!(part = self.part, seconds, "works again");
+        }
+    }
+
+    fn state(&self) -> StdGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One operation that is tried until it succeeds; no longer, whichever way it is given up, a cancelled
+/// future included.
+#[derive(Debug)]
+pub struct Waiter<'a>(&'a Outage);
+
+impl Waiter<'_> {
+    /// It failed, and will be tried again.
+    pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static)) {
+        self.0.fails(what, error);
+    }
+
+    /// It succeeded at last, so the part works again.
+    pub fn succeeds(self) {
+        self.0.ends(&mut self.0.state());
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
     }
 }
 
@@ -136,7 +201,7 @@ mod tests {
             .wait_out("write", Duration::from_mins(20), attempt)
             .await;
         assert_eq!(done.unwrap(), "done");
-        assert!(outage.failing().is_none());
+        assert!(outage.state().since.is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,16 +222,49 @@ mod tests {
         assert_eq!(slow.await.unwrap(), "a large file");
     }
 
+    fn is_on(outage: &Outage) -> bool {
+        outage.state().since.is_some()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn an_outage_outlives_a_job_and_ends_when_the_same_works_again() {
+    async fn an_outage_outlives_a_job_and_ends_with_a_success() {
         let outage = Outage::of("store");
-        let fails = || async { io::Result::<()>::Err(io::Error::other("full")) };
+        let fails = || async { io::Result::<()>::Err(io::Error::other("down")) };
         let works = || async { io::Result::Ok(()) };
-        let short = Duration::ZERO;
-        outage.wait_out("write", short, fails).await.unwrap_err();
-        outage.wait_out("read", short, works).await.unwrap();
-        assert!(outage.failing().is_some(), "reading works all the time");
-        outage.wait_out("write", short, works).await.unwrap();
-        assert!(outage.failing().is_none());
+        let before = Instant::now();
+        let gone = outage.wait_out("write", Duration::ZERO, fails).await;
+        gone.unwrap_err();
+        assert!(is_on(&outage) && outage.failed_since(before));
+        outage
+            .wait_out("read", Duration::ZERO, works)
+            .await
+            .unwrap();
+        assert!(!is_on(&outage), "nobody waits, and it works");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_somebody_waits_only_a_waiter_ends_an_outage() {
+        let outage = Outage::of("disk");
+        let waiter = outage.waiter();
+        waiter.fails("write", &io::Error::other("full"));
+        outage.works();
+        assert!(is_on(&outage), "it can be read all the time");
+        waiter.succeeds();
+        assert!(!is_on(&outage));
+        assert_eq!(outage.state().waiting, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_part_does_not_work_one_at_a_time_tries_it() {
+        let outage = Outage::of("store");
+        assert!(outage.gate().await.is_none());
+        outage.fails("write", &io::Error::other("down"));
+        let trial = outage.gate().await;
+        assert!(trial.is_some());
+        let second = tokio::time::timeout(Duration::from_mins(1), outage.gate());
+        assert!(second.await.is_err());
+        outage.works();
+        drop(trial);
+        assert!(outage.gate().await.is_none(), "it works again");
     }
 }

@@ -8,7 +8,10 @@ mod keep;
 mod tests;
 mod turns;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use chrono::{TimeDelta, Utc};
 use futures_util::{FutureExt, StreamExt, stream};
@@ -21,7 +24,7 @@ pub use self::{
 use crate::{
     attachment::{Planner, manifest_key},
     body::Budget,
-    event::{CallAnalyzed, Event},
+    event::{CallAnalyzed, Event, EventError},
     fetch::Fetcher,
     manifest::{Entry, Worker},
     outage::Outage,
@@ -62,6 +65,7 @@ pub struct Archivist {
 #[derive(Debug)]
 enum Stop {
     Duplicate,
+    Taken,
     Fault(Fault),
 }
 
@@ -77,23 +81,21 @@ type Kept = (Entry, Option<Missing>);
 impl Archivist {
     /// Archives one event. A panic is the end of this job alone.
     pub async fn archive(&self, job: &Job) -> Outcome {
-        // Nothing that a panic may have left half done is looked at again.
-        let done = AssertUnwindSafe(self.archive_event(job)).catch_unwind();
-        done.await
-            .unwrap_or_else(|_| Outcome::without_ids(End::Panicked))
-    }
-
-    async fn archive_event(&self, job: &Job) -> Outcome {
         let end = Outcome::without_ids;
-        let call = match Event::parse(&job.body) {
-            Ok(Event::Analyzed(call)) => call,
-            Ok(Event::Other(event)) => return end(End::Ignored { event }),
-            Err(error) => return end(End::Invalid(error)),
+        // Nothing that a panic may have left half done is looked at again, here and below.
+        let call = match catch_unwind(AssertUnwindSafe(|| Event::parse(&job.body))) {
+            Ok(Ok(Event::Analyzed(call))) => call,
+            Ok(Ok(Event::Other(event))) => return end(End::Ignored { event }),
+            Ok(Err(error)) => return end(End::Invalid(error)),
+            Err(_) => return end(End::Panicked),
         };
-        let (end, entries) = match self.archive_call(&call, job).await {
-            Ok(done) => done,
-            Err(Stop::Duplicate) => (End::Duplicate, Vec::new()),
-            Err(Stop::Fault(fault)) => (End::NotOurs(fault), Vec::new()),
+        let archived = AssertUnwindSafe(self.archive_call(&call, job)).catch_unwind();
+        let (end, entries) = match archived.await {
+            Ok(Ok(done)) => done,
+            Ok(Err(Stop::Duplicate)) => (End::Duplicate, Vec::new()),
+            Ok(Err(Stop::Taken)) => (End::Invalid(EventError::Taken), Vec::new()),
+            Ok(Err(Stop::Fault(fault))) => (End::NotOurs(fault), Vec::new()),
+            Err(_) => (End::Panicked, Vec::new()),
         };
         Outcome {
             ids: Some((call.call_id.clone(), call.request_id.clone())),
@@ -107,7 +109,7 @@ impl Archivist {
         call: &CallAnalyzed,
         job: &Job,
     ) -> Result<(End, Vec<Entry>), Stop> {
-        let turn = timeout_at(job.deadline, self.turns.of(call.sha256)).await;
+        let turn = timeout_at(job.deadline(), self.turns.of(call.sha256)).await;
         let turn = turn.map_err(|_| Fault::Contended {
             key: manifest_key(call),
         })?;
@@ -117,6 +119,9 @@ impl Archivist {
         } else {
             None
         };
+        if job.is_late() {
+            return Err(Fault::Late.into());
+        }
         let planned = self.planner.plan(call);
         let mut keeping = Vec::with_capacity(planned.len());
         for (at, planned) in planned.iter().enumerate() {

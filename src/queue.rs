@@ -64,7 +64,9 @@ pub enum QueueError {
     },
     /// An exchange or a queue is there, and is not what callvault needs.
     #[error(
-        "the {what} is there already, and its {argument} is {found} where callvault declares {wanted}: give callvault          another name in the configuration, or empty and delete the {what} and let callvault declare it, or set          queue.declare = false to use it as it is"
+        "the {what} is there already, and its {argument} is {found} where callvault declares {wanted}: give callvault \
+         another name in the configuration, or empty and delete the {what} and let callvault declare it, or set \
+         queue.declare = false to use it as it is"
     )]
     Mismatch {
         /// Which.
@@ -78,7 +80,8 @@ pub enum QueueError {
     },
     /// The broker's user may not do this.
     #[error(
-        "the broker's user may not declare or use the {what}: give it the permission, or set queue.declare = false if          it lacks configure alone"
+        "the broker's user may not declare or use the {what}: give it the permission, or set queue.declare = false if \
+         it lacks configure alone"
     )]
     Forbidden {
         /// Which.
@@ -88,7 +91,10 @@ pub enum QueueError {
         source: lapin::Error,
     },
     /// The broker ended the consumer: its queue was deleted, or the queue's node went away.
-    #[error("the broker cancelled the consumer: its queue was deleted, or is unavailable")]
+    #[error(
+        "the broker cancelled the consumer: its queue was deleted or is unavailable, or a message was held for longer \
+         than the broker's delivery acknowledgement timeout"
+    )]
     Cancelled,
     /// The session ended while nothing was asked of it.
     #[error("the connection to the broker, or the channel on it, broke")]

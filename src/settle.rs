@@ -13,6 +13,11 @@ use crate::{
     telemetry::PANICKED,
 };
 
+/// How long a worker keeps a message that has no delay queue to wait in.
+const SOON: Duration = Duration::from_secs(1);
+/// The same where somebody has to mend something first.
+const LATER: Duration = Duration::from_mins(1);
+
 /// What is to be done with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -28,7 +33,10 @@ pub enum Decision {
     /// Publish it to the dead-letter queue, then acknowledge it.
     Dead(Death),
     /// Publish it to the work queue again, uncharged: there is no delay queue to wait in.
-    Requeue,
+    Requeue {
+        /// Keep it so long before.
+        after: Duration,
+    },
 }
 
 /// Why a message is dead.
@@ -88,17 +96,16 @@ impl Rules {
             }),
             End::NotOurs(fault) => {
                 // What no store answers may pass soon; what no worker can read hardly will.
-                let lasting = fault.is_lasting();
-                let delay = if lasting {
-                    self.delays.last()
+                let (delay, after) = if fault.is_lasting() {
+                    (self.delays.last(), LATER)
                 } else {
-                    self.delays.first()
+                    (self.delays.first(), SOON)
                 };
-                let retry = |delay: &Duration| Decision::Retry {
+                let uncharged = |delay: &Duration| Decision::Retry {
                     delay: *delay,
                     charged: false,
                 };
-                delay.map_or(Decision::Requeue, retry)
+                delay.map_or(Decision::Requeue { after }, uncharged)
             }
             // Another version of callvault, or another machine, may get further with it.
             End::Panicked => match self.planned(attempt) {
@@ -295,7 +302,10 @@ mod tests {
             end: fault(),
             entries: Vec::new(),
         };
-        assert_eq!(nowhere.decide(&outcome, 1, NOW), Decision::Requeue);
+        assert_eq!(
+            nowhere.decide(&outcome, 1, NOW),
+            Decision::Requeue { after: SOON }
+        );
     }
 
     #[test]

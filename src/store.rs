@@ -194,6 +194,11 @@ impl Bucket {
         &self.name
     }
 
+    /// How it is doing.
+    pub fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
     /// Stores a body under a key that nothing else is at. Bodies of more than 16 MiB go up in
     /// parts, for which stores have no create-if-absent: there the key is looked at first, and two
     /// writers at the very same time would both write.

@@ -158,7 +158,7 @@ pub fn settled(outcome: &Outcome, decision: &Decision, attempt: u32, took: Durat
             took_ms,
             "settled"
         ),
-        Decision::Requeue => {
+        Decision::Requeue { .. } => {
             tracing::warn!(
                 call_id,
                 request_id,
@@ -206,7 +206,7 @@ fn bytes(outcome: &Outcome) -> u64 {
 /// The documented name of what became of an event.
 pub fn label(outcome: &Outcome, decision: &Decision) -> &'static str {
     match (decision, &outcome.end) {
-        (Decision::Retry { .. } | Decision::Requeue, _) => "retried",
+        (Decision::Retry { .. } | Decision::Requeue { .. }, _) => "retried",
         (Decision::Dead(_), _) => "dead",
         (Decision::Ack, End::Ignored { .. }) => "ignored",
         (Decision::Ack, End::Duplicate) => "duplicate",

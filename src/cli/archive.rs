@@ -115,7 +115,8 @@ async fn archive(archivist: &Archivist, found: &Found, job_time: Duration) -> Ou
         body: found.body.clone(),
         attempt: 1,
         seen_before: true,
-        deadline: started + job_time,
+        started,
+        time: job_time,
         patience: PATIENCE,
     };
     let outcome = archivist.archive(&job).await;

@@ -246,13 +246,13 @@ async fn archive(
     attempt: u32,
     job_time: Duration,
 ) -> Outcome {
-    let deadline = Instant::now() + job_time;
     // As if it may have been here before: a second demo is to find the first one's archive.
     let job = Job {
         body: message.body.clone(),
         attempt,
         seen_before: true,
-        deadline,
+        started: Instant::now(),
+        time: job_time,
         patience: job_time,
     };
     archivist.archive(&job).await

@@ -48,6 +48,9 @@ pub enum FetchError {
     /// Nothing came for too long.
     #[error("the origin was silent for too long: {0}")]
     Timeout(String),
+    /// The job's time was over before the whole file was there.
+    #[error("the origin took longer than limits.job_time leaves it")]
+    Late,
     /// The origin's certificate or its TLS is not right.
     #[error("no TLS session with the origin: {0}")]
     Tls(String),
@@ -88,7 +91,7 @@ impl FetchError {
             Self::Expired { .. } => "url_expired".into(),
             Self::TooManyRedirects(_) => "too_many_redirects".into(),
             Self::Connect(_) => "connect".into(),
-            Self::Timeout(_) => "timeout".into(),
+            Self::Timeout(_) | Self::Late => "timeout".into(),
             Self::Tls(_) => "tls".into(),
             Self::BodyIncomplete(_) => "body_incomplete".into(),
             Self::Local(_) | Self::NoRoom { .. } => "local".into(),
@@ -99,9 +102,11 @@ impl FetchError {
     pub fn class(&self) -> Class {
         match self {
             Self::Local(_) | Self::NoRoom { .. } => Class::NotOurs,
-            Self::Connect(_) | Self::Timeout(_) | Self::Tls(_) | Self::BodyIncomplete(_) => {
-                Class::MayPass
-            }
+            Self::Connect(_)
+            | Self::Timeout(_)
+            | Self::Late
+            | Self::Tls(_)
+            | Self::BodyIncomplete(_) => Class::MayPass,
             Self::Forbidden(_)
             | Self::TooLarge { .. }
             | Self::Expired { .. }

@@ -87,22 +87,20 @@ impl Archivist {
     }
 }
 
-/// Reads a manifest that is there; [`Stop::Duplicate`] where it is complete.
+/// Reads a manifest that is there; [`Stop::Duplicate`] where it is complete, [`Stop::Taken`] where it is
+/// another event's.
 fn parse_known(call: &CallAnalyzed, key: &str, found: &Found) -> Result<Known, Stop> {
     let known = Known::parse(&found.bytes).map_err(|source| Fault::Manifest {
         key: key.into(),
         source,
     })?;
-    if known.status == Status::Partial {
-        return Ok(known);
+    // A webhook that is sent again may be written otherwise, and its URLs signed anew. But whoever lists
+    // other attachments under the same ids is not archived by that, and must not pass for it.
+    if !known.is_of(call.sha256) && !known.lists(call) {
+        return Err(Stop::Taken);
     }
-    if !known.is_of(call.sha256) {
-        let (call_id, request_id) = (call.call_id.as_str(), call.request_id.as_str());
-        tracing::warn!(
-            call_id,
-            request_id,
-            "an event with these ids and another body was archived before"
-        );
+    match known.status {
+        Status::Partial => Ok(known),
+        Status::Complete => Err(Stop::Duplicate),
     }
-    Err(Stop::Duplicate)
 }

@@ -25,8 +25,10 @@ pub struct Job {
     pub attempt: u32,
     /// Whether an earlier try is known to have been made, which may have left a manifest.
     pub seen_before: bool,
-    /// When its downloads must have ended.
-    pub deadline: Instant,
+    /// When it began to count.
+    pub started: Instant,
+    /// How long its downloads may go on after that.
+    pub time: Duration,
     /// How long a store that does not work is waited for, at the most.
     pub patience: Duration,
 }
@@ -82,6 +84,15 @@ pub enum Fault {
     /// This machine's disk did not work, or is full.
     #[error("the spool folder does not work")]
     Spool(#[from] io::Error),
+    /// What is ours took so long that the origin had no time left.
+    #[error("the job's time went by while it waited for something else than its origins")]
+    Late,
+    /// A part of ours does not work, and other jobs are trying it.
+    #[error("{part} does not work")]
+    Down {
+        /// Which.
+        part: String,
+    },
     /// Others write under the same key at the same time.
     #[error("other writers are at the same key")]
     Contended {
@@ -111,8 +122,18 @@ impl Outcome {
 }
 
 impl Job {
+    /// When its downloads must have ended.
+    pub(super) fn deadline(&self) -> Instant {
+        self.started + self.time
+    }
+
+    /// Whether too much of its time went by before its first download.
+    pub(super) fn is_late(&self) -> bool {
+        self.started.elapsed() > self.time / 2
+    }
+
     pub(super) fn patience(&self) -> Duration {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.deadline().saturating_duration_since(Instant::now());
         left.max(LEAST_PATIENCE).min(self.patience)
     }
 }

@@ -2,6 +2,11 @@
 
 use std::{io, sync::Arc};
 
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, timeout},
+};
+
 use super::{Archivist, Fault, Job, Kept, Missing, Stop, about::about};
 use crate::{
     attachment::Planned,
@@ -34,6 +39,13 @@ impl Archivist {
         if let Some(entry) = stored {
             return Ok((entry, None));
         }
+        // What was here before was downloaded before. As long as its bucket does not work it is not
+        // downloaded again; a first download may not wait, for URLs expire.
+        let _trial = if job.seen_before {
+            self.gate(planned, job).await?
+        } else {
+            None
+        };
         let checked = match self.fetch_checked(planned, job).await? {
             Ok(checked) => checked,
             Err(error) => return Ok(missing(planned, error)),
@@ -47,6 +59,19 @@ impl Archivist {
                 self.resolve(call, planned, good, job).await
             }
         }
+    }
+
+    /// Waits as long as an attachment's bucket does not work; of those who wait, one at a time tries.
+    async fn gate(
+        &self,
+        planned: &Planned<'_>,
+        job: &Job,
+    ) -> Result<Option<MutexGuard<'_, ()>>, Fault> {
+        let bucket = self.bucket(planned.place(true))?;
+        let gate = timeout(job.patience(), bucket.outage().gate()).await;
+        gate.map_err(|_| Fault::Down {
+            part: format!("bucket {:?}", bucket.name()),
+        })
     }
 
     /// A key that holds other bytes holds what an earlier attempt at this very event left. Those stay if
@@ -107,7 +132,7 @@ impl Archivist {
         let fetch = || async {
             match self
                 .fetcher
-                .fetch(url, most, &self.budget, job.deadline)
+                .fetch(url, most, &self.budget, job.deadline())
                 .await
             {
                 Err(FetchError::Local(error)) => Err(error),
@@ -120,8 +145,16 @@ impl Archivist {
             .await?
         {
             Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source).await?)),
+            // The origin is not to pay for the time that a part of ours took.
+            Err(FetchError::Late) if self.failed_since(job.started) => Err(Fault::Late),
             Err(error) => Ok(Err(error)),
         }
+    }
+
+    /// Whether anything of ours did not work since then.
+    fn failed_since(&self, then: Instant) -> bool {
+        let failed = |bucket: &Arc<Bucket>| bucket.outage().failed_since(then);
+        self.spool.failed_since(then) || self.stores.iter().any(failed)
     }
 
     /// Judges a body off the runtime's threads, so that a long one holds up nobody's heartbeat.

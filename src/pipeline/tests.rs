@@ -126,7 +126,8 @@ fn job(request_id: &str) -> Job {
         body: Bytes::from(body),
         attempt: 1,
         seen_before: false,
-        deadline: Instant::now() + Duration::from_mins(1),
+        started: Instant::now(),
+        time: Duration::from_mins(1),
         patience: Duration::from_mins(1),
     }
 }

@@ -51,13 +51,26 @@ impl Turns {
         let lock = Arc::default();
         events.locks.insert(event, Arc::clone(&lock));
         events.oldest_first.push_back(event);
-        while events.oldest_first.len() > REMEMBERED {
-            let Some(oldest) = events.oldest_first.pop_front() else {
-                break;
-            };
-            events.locks.remove(&oldest);
-        }
+        events.forget_the_oldest();
         (false, lock)
+    }
+}
+
+impl Events {
+    /// Forgets what is too much, but nothing that a job is at.
+    fn forget_the_oldest(&mut self) {
+        let too_much = self.oldest_first.len().saturating_sub(REMEMBERED);
+        for _ in 0..too_much {
+            let Some(oldest) = self.oldest_first.pop_front() else {
+                return;
+            };
+            let in_use = |lock: &Arc<AsyncMutex<()>>| Arc::strong_count(lock) > 1;
+            if self.locks.get(&oldest).is_some_and(in_use) {
+                self.oldest_first.push_back(oldest);
+            } else {
+                self.locks.remove(&oldest);
+            }
+        }
     }
 }
 
@@ -82,10 +95,14 @@ mod tests {
     #[tokio::test]
     async fn what_is_remembered_has_a_bound() {
         let turns = Turns::default();
-        for n in 0..=REMEMBERED {
+        let at_work = turns.of(Sha256::of(b"at work")).await;
+        for n in 0..2 * REMEMBERED {
             turns.of(Sha256::of(&n.to_be_bytes())).await;
         }
-        assert_eq!(turns.0.lock().unwrap().locks.len(), REMEMBERED);
+        assert!(turns.0.lock().unwrap().locks.len() <= REMEMBERED + 1);
+        let again = turns.of(Sha256::of(b"at work"));
+        assert!(again.now_or_never().is_none(), "two at a time");
+        drop(at_work);
         assert!(
             !turns
                 .of(Sha256::of(&0_usize.to_be_bytes()))

@@ -1,6 +1,6 @@
 //! Taking deliveries: one task each, through whatever happens to the broker.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use backon::BackoffBuilder;
 use futures_util::StreamExt;
@@ -17,7 +17,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    QueueError, backoff, handler::Handler, session::connect, suspects::Suspects, topology, within,
+    QueueError, backoff, handler::Handler, message, session::connect, suspects::Suspects, topology,
+    within,
 };
 use crate::{config, outage::Outage, pipeline::Archivist, telemetry};
 
@@ -27,9 +28,6 @@ const ANSWER: Duration = Duration::from_secs(30);
 const GOODBYE: Duration = Duration::from_secs(3);
 /// A session that lived so long ended for a new reason: the next one is tried at once.
 const STEADY: Duration = Duration::from_secs(30);
-
-/// How often a full worker looks whether its session is still there.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What a worker does with the broker, in its log.
 const CONSUME: &str = "consume";
@@ -151,43 +149,34 @@ impl Worker {
         stop: &CancellationToken,
         grace: Duration,
     ) -> Result<(), QueueError> {
-        self.outage.works(CONSUME);
+        self.outage.works();
         tracing::info!(
             queue = self.queue.name,
             prefetch = self.queue.prefetch,
             "consuming"
         );
         self.set_readiness(Ok(()));
+        // At most as many as the prefetch: the broker sends no more.
+        let mut waiting = VecDeque::new();
         loop {
-            let next = async {
-                let place = self.place(&session.channel).await?;
-                Ok((place, session.consumer.next().await))
-            };
-            let (place, delivery) = tokio::select! {
+            tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                next = next => next?,
-            };
-            match delivery {
-                Some(Ok(delivery)) => self.start(delivery, place),
-                Some(Err(error)) => return Err(QueueError::broker("go on consuming")(error)),
-                None => return Err(QueueError::Cancelled),
+                // A full worker listens on, too: it would not notice the end of its session.
+                delivery = session.consumer.next() => match delivery {
+                    Some(Ok(delivery)) => waiting.push_back((delivery, Instant::now())),
+                    Some(Err(error)) => return Err(QueueError::broker("go on consuming")(error)),
+                    None => return Err(QueueError::Cancelled),
+                },
+                Ok(place) = Arc::clone(&self.places).acquire_owned(), if !waiting.is_empty() => {
+                    if let Some((delivery, arrived)) = waiting.pop_front() {
+                        self.start(delivery, arrived, place);
+                    }
+                }
             }
         }
         self.drain(session, grace).await;
         Ok(())
-    }
-
-    /// Waits for a place for one more job, as long as there is a session to take it from.
-    async fn place(&self, channel: &Channel) -> Result<OwnedSemaphorePermit, QueueError> {
-        let mut place = pin!(Arc::clone(&self.places).acquire_owned());
-        loop {
-            match timeout(LOOK, &mut place).await {
-                Ok(place) => return place.map_err(|_| QueueError::Lost),
-                Err(_) if channel.status().connected() => {}
-                Err(_) => return Err(QueueError::Lost),
-            }
-        }
     }
 
     /// The end of a session: nothing new is taken, what is in flight is finished.
@@ -231,7 +220,7 @@ impl Worker {
     }
 
     /// Starts the job of one delivery.
-    fn start(&self, delivery: Delivery, place: OwnedSemaphorePermit) {
+    fn start(&self, delivery: Delivery, arrived: Instant, place: OwnedSemaphorePermit) {
         // What was queued in this process when its channel broke is the broker's again.
         if !delivery.acker.usable() {
             return;
@@ -240,13 +229,15 @@ impl Worker {
         let give_up = self.give_up.clone();
         self.jobs.spawn(async move {
             let _place = place;
-            let job = async {
-                let _turn = suspects.turn(&delivery).await;
+            let returns = message::returns(&delivery.properties);
+            let job = Box::pin(async {
                 if delivery.acker.usable() {
-                    handler.handle(delivery).await;
+                    handler.handle(delivery, arrived).await;
                 }
-            };
-            give_up.run_until_cancelled(job).await;
+            });
+            give_up
+                .run_until_cancelled(suspects.run(returns, job))
+                .await;
         });
     }
 }

@@ -193,7 +193,9 @@ impl Desk {
         if !message.hold.0.usable() {
             return Err(QueueError::Lost);
         }
-        turn.publish("", queue, back, &message.body).await?;
+        // One that is given up stays dead; it may have gone to work all the same.
+        turn.publish("", queue, back, &message.body, |_| false)
+            .await?;
         Ok(walk.let_go(&message.hold).await.is_ok())
     }
 

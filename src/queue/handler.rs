@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,8 +31,11 @@ use crate::{
 
 /// What a queue of ours is to do, in the log.
 const TAKE: &str = "take a message";
-/// How long a message is kept that goes back to the work queue itself, lest it comes back at once.
-const BEFORE_REQUEUE: Duration = Duration::from_secs(1);
+/// The longest pause between two tries to move a message.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A message that came back so often waits for nothing, lest it reaches the delivery limit while a store
+/// is down and the broker restarts. In the retry queue its returns are counted anew.
+const WEARY: u32 = 10;
 
 /// Archives deliveries, and settles each by what became of it.
 #[derive(Debug)]
@@ -79,21 +82,26 @@ impl Handler {
         self.archivist.stores.cleaned(within).await
     }
 
-    pub(super) async fn handle(&self, mut delivery: Delivery) {
-        let started = Instant::now();
+    /// `arrived` is when the broker began to wait for the settlement.
+    pub(super) async fn handle(&self, mut delivery: Delivery, arrived: Instant) {
         let tries = message::tries(&delivery.properties);
         let job = Job {
             body: Bytes::from(std::mem::take(&mut delivery.data)),
             attempt: tries.unwrap_or(0).saturating_add(1),
             seen_before: delivery.redelivered || message::seen_before(&delivery.properties),
-            deadline: started + self.job_time,
-            patience: self.job_time,
+            started: arrived,
+            time: self.job_time,
+            patience: if message::returns(&delivery.properties) < WEARY {
+                self.job_time
+            } else {
+                Duration::ZERO
+            },
         };
         let span = tracing::info_span!("event", attempt = job.attempt);
         let outcome = self.archivist.archive(&job).instrument(span).await;
         let decision = self.rules.decide(&outcome, job.attempt, Utc::now());
         if self.settle(&delivery, &job, &decision).await {
-            telemetry::settled(&outcome, &decision, job.attempt, started.elapsed());
+            telemetry::settled(&outcome, &decision, job.attempt, arrived.elapsed());
         }
     }
 
@@ -118,8 +126,8 @@ impl Handler {
                     .await
             }
             // A copy at the queue's end, not a return: returns are counted, and too many are a death.
-            Decision::Requeue => {
-                sleep(BEFORE_REQUEUE).await;
+            Decision::Requeue { after } => {
+                sleep(*after).await;
                 let properties = message::retried(&delivery.properties, job.attempt - 1);
                 self.move_to(&self.names.work, properties, job, delivery)
                     .await
@@ -137,6 +145,14 @@ impl Handler {
         job: &Job,
         delivery: &Delivery,
     ) -> bool {
+        let Some(outage) = self.outages.get(queue) else {
+            return false;
+        };
+        let waiter = OnceLock::new();
+        let fails = |error: &QueueError| {
+            let waiter = waiter.get_or_init(|| outage.waiter());
+            waiter.fails(TAKE, error);
+        };
         let mut pauses = backoff().build();
         loop {
             let turn = self.publisher.turn(queue).await;
@@ -144,20 +160,25 @@ impl Handler {
             if !delivery.acker.usable() {
                 return false;
             }
-            let published = turn.publish("", queue, properties.clone(), &job.body).await;
-            let outage = self.outages.get(queue);
-            match published {
-                Ok(()) => {
-                    outage.inspect(|outage| outage.works(TAKE));
-                    return true;
-                }
+            let go_on = |silent: &QueueError| {
+                fails(silent);
+                delivery.acker.usable()
+            };
+            let published = turn.publish("", queue, properties.clone(), &job.body, go_on);
+            match published.await {
+                Ok(()) => break,
                 Err(error) => {
-                    outage.inspect(|outage| outage.fails(TAKE, &error));
+                    fails(&error);
                     self.declare_what_is_missing(&error).await;
                 }
             }
-            sleep(pauses.next().unwrap_or(BEFORE_REQUEUE)).await;
+            sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
         }
+        match waiter.into_inner() {
+            Some(waiter) => waiter.succeeds(),
+            None => outage.works(),
+        }
+        true
     }
 
     /// A queue that somebody deleted comes back while its messages wait here.
@@ -175,8 +196,8 @@ impl Handler {
         }
     }
 
-    /// Whether the broker was told of a settlement. On a channel that is gone it is lost, and harmless:
-    /// the redelivery finds the manifest.
+    /// Whether the broker was told of a settlement. On a channel that is gone it is lost: the message is
+    /// delivered again, and its manifest found. One that was moved is then there twice, with one effect.
     fn told(&self, settlement: &lapin::Result<bool>) -> bool {
         let why = match settlement {
             Ok(true) => return true,

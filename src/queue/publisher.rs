@@ -17,7 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use super::{QueueError, session::connect, within};
 
 /// For a confirm; a quorum queue answers once a majority has the message on disk.
-const CONFIRM: Duration = Duration::from_secs(30);
+pub const CONFIRM: Duration = Duration::from_secs(30);
 
 /// Publishes messages, on a connection of its own: a broker under memory or disk alarm blocks the
 /// connections that publish, and must not block acknowledgements with them.
@@ -96,12 +96,16 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// Publishes a message that must reach a queue, and waits until it is safe there.
+    ///
+    /// Each time that the broker has not answered for [`CONFIRM`], `go_on` says whether to wait on. The
+    /// message may be with the broker all the same, so whoever publishes it again makes a second one.
     pub async fn publish(
         mut self,
         exchange: &str,
         routing_key: &str,
         properties: BasicProperties,
         body: &[u8],
+        go_on: impl FnMut(&QueueError) -> bool,
     ) -> Result<(), QueueError> {
         // Taken out while in use: after an error, or when this future is dropped with a confirm
         // outstanding, the next message starts on a channel whose confirms are its own.
@@ -109,7 +113,7 @@ impl Turn<'_> {
             Some(open) if open.channel.status().connected() => open,
             _ => self.publisher.open().await?,
         };
-        send(&using, exchange, routing_key, properties, body).await?;
+        send(&using, exchange, routing_key, properties, body, go_on).await?;
         *self.open = Some(using);
         Ok(())
     }
@@ -121,6 +125,7 @@ async fn send(
     routing_key: &str,
     properties: BasicProperties,
     body: &[u8],
+    mut go_on: impl FnMut(&QueueError) -> bool,
 ) -> Result<(), QueueError> {
     // Mandatory: without it, what no queue takes is confirmed and gone.
     let options = BasicPublishOptions {
@@ -140,9 +145,11 @@ async fn send(
     let mut publish = pin!(publish);
     let confirmation = loop {
         match within(CONFIRM, "confirm a message", publish.as_mut()).await {
-            // A broker under memory or disk alarm answers when the alarm is over. The message may be
-            // with it already: another copy would be one more.
-            Err(QueueError::Silent { .. }) if using.connection.status().blocked() => {}
+            // A broker under memory or disk alarm answers when the alarm is over, and a queue when a
+            // majority of its members is back. A dead connection is ended by its heartbeats.
+            Err(silent @ QueueError::Silent { .. })
+                if using.channel.status().connected()
+                    && (using.connection.status().blocked() || go_on(&silent)) => {}
             confirmation => break confirmation?,
         }
     };

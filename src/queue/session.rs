@@ -1,6 +1,10 @@
 //! Connecting.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use lapin::{
     Connection, ConnectionProperties, runtime,
@@ -8,7 +12,12 @@ use lapin::{
     uri::{AMQPScheme, AMQPUri},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{fs, net::TcpStream, time::timeout};
+use tokio::{
+    fs,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use url::Url;
 
 use super::{QueueError, within};
@@ -23,6 +32,9 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 const HEARTBEAT: u16 = 15;
 /// The client's buffers are a multiple of this; without it a broker could ask for 4 GiB.
 const FRAME_MAX: u32 = 128 << 10;
+
+/// Whether the last handshake was given up because the broker said nothing.
+static WAS_MUTE: AtomicBool = AtomicBool::new(false);
 
 /// Opens a connection; `role` is what the broker's operator sees it is for.
 ///
@@ -46,7 +58,10 @@ pub async fn connect(url: &SecretString, role: &str) -> Result<Connection, Queue
         let runtime = runtime::default_runtime()?;
         Connection::connect_uri_with_config(uri, properties, tls, runtime).await
     };
-    within(HANDSHAKE, "open a connection", connected).await
+    let connection = within(HANDSHAKE, "open a connection", connected).await;
+    let mute = matches!(connection, Err(QueueError::Silent { .. }));
+    WAS_MUTE.store(mute, Ordering::Relaxed);
+    connection
 }
 
 /// Authorities and the client's certificate, read anew for each connection: certificates are renewed
@@ -83,12 +98,22 @@ async fn file(url: &Url, parameter: &'static str) -> Result<Option<Vec<u8>>, Que
     })
 }
 
-/// Whether anything listens there, before the client commits a thread to it.
+/// Whether anything listens there, before the client commits a thread to it. Something that listens and
+/// never speaks has cost one already; after that it has to say a word first.
 async fn reach(uri: &AMQPUri) -> Result<(), QueueError> {
     let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
-    let connected = timeout(REACH, TcpStream::connect((host, port))).await;
-    match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
-        Ok(_) => Ok(()),
+    let reached = async {
+        let mut stream = TcpStream::connect((host, port)).await?;
+        if WAS_MUTE.load(Ordering::Relaxed) {
+            // A broker answers that with a frame, a TLS listener with an alert.
+            stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+            stream.read_u8().await?;
+        }
+        Ok(())
+    };
+    let reached = timeout(REACH, reached).await;
+    match reached.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+        Ok(()) => Ok(()),
         Err(source) => Err(QueueError::Unreachable {
             address: format!("{host}:{port}"),
             source,

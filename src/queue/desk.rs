@@ -120,6 +120,11 @@ impl Desk {
         })
     }
 
+    /// The dead-letter queue's name.
+    pub fn queue(&self) -> &str {
+        &self.names.dead
+    }
+
     /// How many dead letters there are.
     pub async fn count(&self) -> Result<Count, QueueError> {
         let channel = self.channel().await?;

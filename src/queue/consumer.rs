@@ -16,7 +16,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{QueueError, backoff, handler::Handler, session::connect, topology, within};
+use super::{
+    QueueError, backoff, handler::Handler, session::connect, suspects::Suspects, topology, within,
+};
 use crate::{config, outage::Outage, pipeline::Archivist, telemetry};
 
 /// For an answer of the broker's that needs no disk.
@@ -41,11 +43,12 @@ pub type Readiness = Result<(), String>;
 /// Takes events from the work queue until it is told to stop.
 #[derive(Debug)]
 pub struct Worker {
-    queue: config::Queue,
+    queue: Arc<config::Queue>,
     handler: Arc<Handler>,
     jobs: TaskTracker,
     /// One permit a job. The broker counts the deliveries of one session; jobs outlive theirs.
     places: Arc<Semaphore>,
+    suspects: Arc<Suspects>,
     /// Cancelled when the grace is over: then jobs are dropped where they stand.
     give_up: CancellationToken,
     outage: Outage,
@@ -60,11 +63,14 @@ impl Worker {
         refusals: u32,
         job_time: Duration,
     ) -> Self {
+        let queue = Arc::new(queue);
+        let handler = Handler::new(archivist, Arc::clone(&queue), refusals, job_time);
         Self {
-            handler: Arc::new(Handler::new(archivist, &queue, refusals, job_time)),
+            handler: Arc::new(handler),
             places: Arc::new(Semaphore::new(queue.prefetch.into())),
             queue,
             jobs: TaskTracker::new(),
+            suspects: Arc::default(),
             give_up: CancellationToken::new(),
             outage: Outage::of("the broker"),
             readiness: watch::Sender::new(Err("not connected to the broker yet".into())),
@@ -219,6 +225,9 @@ impl Worker {
             self.give_up.cancel();
             self.jobs.wait().await;
         }
+        if !self.handler.tidied(GOODBYE).await {
+            tracing::warn!("unfinished uploads may be left: callvault sweep removes them");
+        }
     }
 
     /// Starts the job of one delivery.
@@ -227,10 +236,17 @@ impl Worker {
         if !delivery.acker.usable() {
             return;
         }
-        let (handler, give_up) = (Arc::clone(&self.handler), self.give_up.clone());
+        let (handler, suspects) = (Arc::clone(&self.handler), Arc::clone(&self.suspects));
+        let give_up = self.give_up.clone();
         self.jobs.spawn(async move {
             let _place = place;
-            give_up.run_until_cancelled(handler.handle(delivery)).await;
+            let job = async {
+                let _turn = suspects.turn(&delivery).await;
+                if delivery.acker.usable() {
+                    handler.handle(delivery).await;
+                }
+            };
+            give_up.run_until_cancelled(job).await;
         });
     }
 }

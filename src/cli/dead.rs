@@ -20,7 +20,6 @@ use crate::{
     queue::{
         QueueError,
         desk::{Count, Desk, Letter, Walk},
-        topology::Names,
     },
 };
 
@@ -65,7 +64,7 @@ async fn open(queue: &config::Queue) -> Result<(Desk, Count), Failure> {
         Ok(count) => Ok((desk, count)),
         // The first worker declares it.
         Err(QueueError::Missing { .. }) if queue.declare => {
-            let name = Names::of(queue).dead;
+            let name = desk.queue();
             say_error(&format!(
                 "callvault: there is no queue {name:?} yet, so there are no dead letters"
             ));

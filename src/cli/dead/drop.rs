@@ -69,7 +69,7 @@ impl Drop {
         let agreed = stop.is_cancelled()
             || walk.kept.is_empty()
             || !asks
-            || ask(&question(&walk, &queue.name), &stop).await;
+            || ask(&question(&walk, desk.queue()), &stop).await;
         let (dropped, result) = if agreed {
             self.let_go(&walk, &stop).await
         } else {

@@ -120,7 +120,7 @@ impl Replay {
         stop: &CancellationToken,
         progress: &mut Progress,
     ) {
-        let bar = super::progress();
+        let mut bar = None;
         let mut pace = self.rate.map(pace);
         let mut left = count.ready;
         loop {
@@ -134,10 +134,11 @@ impl Replay {
             if !full {
                 note_others(count, &walk);
             }
+            let bar = bar.get_or_insert_with(super::progress);
             bar.inc_length(walk.kept.len() as u64);
             let before = progress.done;
             let late = self
-                .work_off(desk, &walk, &mut pace, stop, progress, &bar)
+                .work_off(desk, &walk, &mut pace, stop, progress, bar)
                 .await;
             left = left.saturating_sub(progress.done - before);
             if let Err(error) = desk.put_back(walk).await
@@ -150,7 +151,9 @@ impl Replay {
                 break;
             }
         }
-        bar.finish_and_clear();
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
     }
 
     /// Replays what is held, one after the other. Whether it took too long to do all of it.

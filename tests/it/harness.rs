@@ -13,7 +13,7 @@ use crate::support::{
     http_client,
     origin::{Origin, Reply},
     s3::S3,
-    servers::{self, Conf, Kind, Server},
+    servers::{self, Azurite, Cluster, Conf, Gcs, Kind, Server},
     wait::eventually,
 };
 
@@ -82,6 +82,33 @@ async fn a_message_in_a_quorum_queue_survives_the_kill_of_its_broker() {
 }
 
 #[tokio::test]
+async fn a_cluster_keeps_a_quorum_queue_when_its_leader_is_killed() {
+    let mut cluster = Cluster::start().await;
+    let first = Amqp::connect(cluster.url(0)).await;
+    first.declare_quorum_queue("survivors").await;
+    let members = cluster.rabbitmqctl(1, &["list_queues", "-q", "--no-table-headers", "members"]);
+    assert_eq!(members.matches("@localhost").count(), 3, "{members}");
+    first.publish("", "survivors", Some("id-1"), b"{}").await;
+
+    let leader = cluster.leader_of("survivors").await;
+    cluster.kill9(leader).await;
+    let next = cluster.leader_of("survivors").await;
+    assert_ne!(next, leader);
+    let other = (0..3).find(|node| ![leader, next].contains(node)).unwrap();
+    let amqp = Amqp::connect(cluster.url(other)).await;
+    let message = amqp.wait_take("survivors").await;
+    assert_eq!(message.message_id(), Some("id-1"));
+
+    // Again a full member: with the new leader gone, it and the third are the majority.
+    cluster.restart(leader).await;
+    cluster.kill9(next).await;
+    cluster.leader_of("survivors").await;
+    let amqp = Amqp::connect(cluster.url(leader)).await;
+    amqp.publish("", "survivors", Some("id-2"), b"{}").await;
+    assert_eq!(amqp.wait_take("survivors").await.message_id(), Some("id-2"));
+}
+
+#[tokio::test]
 async fn a_private_broker_keeps_its_extra_configuration_over_a_restart() {
     let conf = Conf {
         lines: vec!["listeners.tcp.2 = 127.0.0.1:{extra_port}".to_owned()],
@@ -137,6 +164,64 @@ async fn an_object_comes_back_with_its_metadata_and_is_not_overwritten() {
         s3.list(S3::BUCKET, key.split('/').next().unwrap()).await,
         [key]
     );
+}
+
+#[tokio::test]
+#[ignore = "needs tests/run --all-stores"]
+async fn azurite_keeps_a_blob_with_its_metadata_and_refuses_to_overwrite_it() {
+    let (azurite, client) = (servers::azurite().await, http_client());
+    let blob = format!(
+        "{}/{}/{}/recording.wav?{}",
+        azurite.url,
+        Azurite::CONTAINER,
+        unique(),
+        Azurite::SIGNATURE
+    );
+    let put = async |body: &'static str| {
+        let request = client
+            .put(&blob)
+            .header("x-ms-blob-type", "BlockBlob")
+            .header("x-ms-meta-call_id", "5e09")
+            .header("if-none-match", "*");
+        request.body(body).send().await.unwrap().status()
+    };
+    assert_eq!(put("first").await, StatusCode::CREATED);
+    assert_eq!(put("second").await, StatusCode::CONFLICT);
+
+    let answer = client.get(&blob).send().await.unwrap();
+    assert_eq!(answer.headers()["x-ms-meta-call_id"], "5e09");
+    assert_eq!(answer.bytes().await.unwrap(), "first");
+}
+
+#[tokio::test]
+#[ignore = "needs tests/run --all-stores"]
+async fn fake_gcs_keeps_an_object_with_its_metadata_and_refuses_to_overwrite_it() {
+    let (gcs, client) = (servers::gcs().await, http_client());
+    let name = unique();
+    let put = async |body: &str| {
+        let about = format!(r#"{{"name": "{name}", "metadata": {{"call_id": "5e09"}}}}"#);
+        let body = format!(
+            "--part\r\ncontent-type: application/json\r\n\r\n{about}\r\n\
+             --part\r\ncontent-type: text/plain\r\n\r\n{body}\r\n--part--\r\n"
+        );
+        let request = client
+            .post(format!(
+                "{}/upload/storage/v1/b/{}/o?uploadType=multipart&ifGenerationMatch=0",
+                gcs.url,
+                Gcs::BUCKET
+            ))
+            .header("content-type", "multipart/related; boundary=part");
+        request.body(body).send().await.unwrap().status()
+    };
+    assert_eq!(put("first").await, StatusCode::OK);
+    assert_eq!(put("second").await, StatusCode::PRECONDITION_FAILED);
+
+    let object = format!("{}/storage/v1/b/{}/o/{name}", gcs.url, Gcs::BUCKET);
+    let about = client.get(&object).send().await.unwrap();
+    let about: serde_json::Value = serde_json::from_slice(&about.bytes().await.unwrap()).unwrap();
+    assert_eq!(about["metadata"]["call_id"], "5e09");
+    let media = client.get(format!("{object}?alt=media"));
+    assert_eq!(media.send().await.unwrap().bytes().await.unwrap(), "first");
 }
 
 #[tokio::test]

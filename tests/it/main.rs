@@ -21,6 +21,7 @@ mod clones;
 mod commands;
 mod connecting;
 mod deploying;
+mod desk;
 mod failing;
 mod harness;
 mod stores;

@@ -188,8 +188,9 @@ async fn more_uploads_than_one_answer_lists_are_aborted_by_two_sweeps_at_once() 
 async fn what_a_killed_worker_has_left_is_swept() {
     let (place, origin) = (Place::s3().await, Origin::start().await);
     let proxy = Lossy::before(&place.endpoint().unwrap()).await;
-    // The store takes the parts, and then never completes the upload.
+    // The store takes the parts, and then neither completes nor aborts the upload.
     proxy.refuse("POST", "uploadId=", 503);
+    proxy.refuse("DELETE", "uploadId=", 503);
     let sweep = Sweep::of(&place.toml_behind("documents", &proxy));
     origin.put("/recording.wav", vec![7; 20 << 20], "audio/x-wav");
     let event = sweep.config.with_file_name("event.json");
@@ -209,6 +210,7 @@ async fn what_a_killed_worker_has_left_is_swept() {
     )
     .await;
     worker.kill9();
+    proxy.heal();
 
     let (code, outcomes, bucket) = sweep.json(&["--older-than", "0s"]).await;
     assert_eq!(code, 0, "{bucket}");

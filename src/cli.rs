@@ -51,19 +51,14 @@ struct Global {
     log_format: LogFormat,
 }
 
+/// What each one does stands at its own type: said here too, the short text would hide the long one.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The worker: archives events from the queue until SIGTERM or SIGINT.
     Run(run::Run),
-    /// The whole pipeline on this machine, with nothing installed.
     Demo(demo::Demo),
-    /// Archives events from files, without a broker: backfill and replay.
     Archive(archive::Archive),
-    /// Publishes events from files, as the webhook ingress does.
     Publish(publish::Publish),
-    /// Checks the configuration, and says how to mend each mistake.
     Check(check::Check),
-    /// Aborts stale multipart uploads, and removes a folder's leftover temporary files.
     Sweep(sweep::Sweep),
     Dead(dead::Dead),
 }

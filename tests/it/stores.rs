@@ -10,7 +10,8 @@ use callvault::{
 };
 
 use crate::support::{
-    call, config::Setup, lossy::Lossy, origin::Origin, place::Place, worker::callvault,
+    call, config::Setup, lossy::Lossy, origin::Origin, place::Place, wait::eventually,
+    worker::callvault,
 };
 
 /// A store that does not do at once what it is told fails the test.
@@ -66,6 +67,7 @@ promises!(
     of_servers:
     a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses,
     a_write_whose_answers_are_lost_again_and_again_is_found_in_the_end,
+    an_upload_that_cannot_be_completed_for_a_while_is_sent_anew,
 );
 
 async fn an_object_is_created_where_none_is_and_never_overwritten(place: Place) {
@@ -290,6 +292,42 @@ async fn a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses(place: Pla
 async fn a_write_whose_answers_are_lost_again_and_again_is_found_in_the_end(place: Place) {
     // More than the client itself tries.
     lose(place, 4, SOON).await;
+}
+
+async fn an_upload_that_cannot_be_completed_for_a_while_is_sent_anew(place: Place) {
+    let proxy = Lossy::before(&place.endpoint().unwrap()).await;
+    let (stores, budget) = (
+        Stores::new([place.open_behind(&proxy, &[])]),
+        budget(&place),
+    );
+    let bucket = stores.get("place").unwrap();
+    let large = body(&budget, &pattern(LARGE)).await;
+    let info = about(&large);
+    let staged = bucket
+        .stage("large", &large, &info, &budget, AT_ONCE)
+        .await
+        .unwrap();
+
+    let (method, completion) = place.completion();
+    proxy.refuse(method, completion, 503);
+    let written = bucket.overwrite(staged, &large, &info, &budget, SOON);
+    let heal = async {
+        // The client tries three times, then it is for callvault to go on.
+        eventually(SOON, "three refusals", async || {
+            (proxy.refused() >= 3).then_some(())
+        })
+        .await;
+        proxy.heal();
+    };
+    tokio::join!(written, heal).0.unwrap();
+
+    assert!(place.see("large").await.unwrap().bytes == pattern(LARGE));
+    assert!(stores.cleaned(SOON).await);
+    assert!(
+        place.unfinished().await.is_empty(),
+        "{:?}",
+        place.unfinished().await
+    );
 }
 
 /// Loses answers to each kind of write.

@@ -188,8 +188,9 @@ async fn more_uploads_than_one_answer_lists_are_aborted_by_two_sweeps_at_once() 
 async fn what_a_killed_worker_has_left_is_swept() {
     let (place, origin) = (Place::s3().await, Origin::start().await);
     let proxy = Lossy::before(&place.endpoint().unwrap()).await;
-    // The store takes the parts, and then never completes the upload.
+    // The store takes the parts, and then neither completes nor aborts the upload.
     proxy.refuse("POST", "uploadId=", 503);
+    proxy.refuse("DELETE", "uploadId=", 503);
     let sweep = Sweep::of(&place.toml_behind("documents", &proxy));
     origin.put("/recording.wav", vec![7; 20 << 20], "audio/x-wav");
     let event = sweep.config.with_file_name("event.json");
@@ -209,6 +210,7 @@ async fn what_a_killed_worker_has_left_is_swept() {
     )
     .await;
     worker.kill9();
+    proxy.heal();
 
     let (code, outcomes, bucket) = sweep.json(&["--older-than", "0s"]).await;
     assert_eq!(code, 0, "{bucket}");
@@ -289,17 +291,17 @@ async fn a_store_that_does_not_list_uploads_is_said_to_and_how_to_do_without() {
 }
 
 #[tokio::test]
-async fn an_upload_that_may_not_be_aborted_is_a_problem() {
+async fn an_upload_that_may_not_be_aborted_is_a_problem_and_one_that_is_gone_is_none() {
     let (place, s3) = (Place::s3().await, s3().await);
-    let proxy = Lossy::before(&place.endpoint().unwrap()).await;
-    proxy.refuse("DELETE", "uploadId=", 403);
     s3.begin_upload(S3::BUCKET, &place.whole(KEY)).await;
-    let sweep = Sweep::of(&place.toml_behind("documents", &proxy));
-    let (code, outcomes, bucket) = sweep.json(&["--older-than", "0s"]).await;
-    assert_eq!(
-        (code, &outcomes[0].1[..], &bucket["failed"]),
-        (1, "failed", &1.into())
-    );
+    for (status, code, outcome) in [(403, 1, "failed"), (404, 0, "gone")] {
+        let proxy = Lossy::before(&place.endpoint().unwrap()).await;
+        proxy.refuse("DELETE", "uploadId=", status);
+        let sweep = Sweep::of(&place.toml_behind("documents", &proxy));
+        let (exit, outcomes, bucket) = sweep.json(&["--older-than", "0s"]).await;
+        assert_eq!((exit, &outcomes[0].1[..]), (code, outcome), "{bucket}");
+        assert_eq!(bucket["failed"], code);
+    }
 }
 
 #[tokio::test]

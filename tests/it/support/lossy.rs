@@ -23,6 +23,7 @@ struct Rules {
     lost: usize,
     strip: Vec<&'static str>,
     refuse: Vec<(&'static str, &'static str, u16)>,
+    refused: usize,
 }
 
 impl Lossy {
@@ -59,10 +60,16 @@ impl Lossy {
         self.rules.lock().unwrap().lose.push((method, part, times));
     }
 
-    /// Loses no more answers, and says how many were lost since the last time.
+    /// How many requests were refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.rules.lock().unwrap().refused
+    }
+
+    /// Loses and refuses nothing any more, and says how many answers were lost since the last time.
     pub(crate) fn heal(&self) -> usize {
         let mut rules = self.rules.lock().unwrap();
         rules.lose.clear();
+        rules.refuse.clear();
         std::mem::take(&mut rules.lost)
     }
 
@@ -105,12 +112,14 @@ async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Rules>) -> io:
 
     let is = |method: &str, part: &str| request.starts_with(method) && head.contains(part);
     let (stripped, refused) = {
-        let rules = rules.lock().unwrap();
+        let mut rules = rules.lock().unwrap();
         let refused = rules
             .refuse
             .iter()
             .find(|(method, part, _)| is(method, part));
-        (rules.strip.clone(), refused.map(|(.., status)| *status))
+        let refused = refused.map(|(.., status)| *status);
+        rules.refused += usize::from(refused.is_some());
+        (rules.strip.clone(), refused)
     };
     if let Some(status) = refused {
         let answer =

@@ -14,19 +14,19 @@ use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{gcs::Xml, http_client, lossy::Lossy, s3::S3, servers};
+use super::{
+    gcs::Xml,
+    http_client,
+    lossy::Lossy,
+    s3::S3,
+    servers::{self, Azurite, Gcs},
+};
 
-/// The account that Azurite is made with, and its key, which everybody knows.
-const ACCOUNT: &str = "devstoreaccount1";
-const ACCOUNT_KEY: &str =
-    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-/// A signature for that account, for all of its blobs until 2099: what plain HTTP needs to look at them.
-const ACCOUNT_SAS: &str = "sv=2021-08-06&ss=b&srt=sco&sp=rwdlc&se=2099-01-01T00%3A00%3A00Z\
-    &sig=QasnztzZZ0YhpTIK8Qxshc1teEr7mrIN%2Bb80giC8nHs%3D";
+const CONTAINER: &str = Azurite::CONTAINER;
+const BUCKET: &str = Gcs::BUCKET;
 /// Google's emulators ask for no account, and its clients want one.
 const NO_ACCOUNT: &str =
     r#"{"disable_oauth": true, "client_email": "", "private_key_id": "", "private_key": ""}"#;
-const CONTAINER: &str = "callvault-it";
 
 /// A prefix of one test's own in a store.
 pub(crate) struct Place {
@@ -65,31 +65,14 @@ impl Place {
     }
 
     pub(crate) async fn azure() -> Self {
-        let place = Self::of(Kind::Azure(azurite()), unique());
-        let path = format!("{CONTAINER}?restype=container");
-        let made = place
-            .ask(Method::PUT, &place.azure_url(&path))
-            .await
-            .status();
-        assert!(made.is_success() || made == StatusCode::CONFLICT, "{made}");
-        place
+        let url = servers::azurite().await.url.to_owned();
+        Self::of(Kind::Azure(url), unique())
     }
 
     pub(crate) async fn google() -> Self {
-        let json = fake_gcs();
+        let json = servers::gcs().await.url.to_owned();
         let xml = Xml::before(&json).await;
-        let place = Self::of(
-            Kind::Google {
-                json: json.clone(),
-                xml,
-            },
-            unique(),
-        );
-        let request = place.client.post(format!("{json}/storage/v1/b"));
-        let body = format!(r#"{{"name": "{CONTAINER}"}}"#);
-        let made = request.body(body).send().await.unwrap().status();
-        assert!(made.is_success() || made == StatusCode::CONFLICT, "{made}");
-        place
+        Self::of(Kind::Google { json, xml }, unique())
     }
 
     fn of(kind: Kind, prefix: String) -> Self {
@@ -161,7 +144,10 @@ impl Place {
         match &self.kind {
             Kind::Folder => None,
             Kind::S3(url) => Some(url.clone()),
-            Kind::Azure(url) => Some(url.trim_end_matches(&format!("/{ACCOUNT}")).to_owned()),
+            Kind::Azure(url) => Some(
+                url.trim_end_matches(&format!("/{}", Azurite::ACCOUNT))
+                    .to_owned(),
+            ),
             Kind::Google { xml, .. } => Some(xml.url().to_owned()),
         }
     }
@@ -183,13 +169,13 @@ impl Place {
             Kind::Azure(_) => (
                 format!("az://{CONTAINER}/{prefix}"),
                 vec![
-                    ("endpoint", format!("{at}/{ACCOUNT}")),
-                    ("account_name", ACCOUNT.into()),
-                    ("account_key", ACCOUNT_KEY.into()),
+                    ("endpoint", format!("{at}/{}", Azurite::ACCOUNT)),
+                    ("account_name", Azurite::ACCOUNT.into()),
+                    ("account_key", Azurite::KEY.into()),
                 ],
             ),
             Kind::Google { .. } => (
-                format!("gs://{CONTAINER}/{prefix}"),
+                format!("gs://{BUCKET}/{prefix}"),
                 vec![("base_url", at), ("service_account_key", NO_ACCOUNT.into())],
             ),
         };
@@ -236,7 +222,7 @@ impl Place {
             }
             Kind::Google { json, .. } => {
                 let name = utf8_percent_encode(&whole, NON_ALPHANUMERIC);
-                let url = format!("{json}/storage/v1/b/{CONTAINER}/o/{name}");
+                let url = format!("{json}/storage/v1/b/{BUCKET}/o/{name}");
                 let told = self.ask(Method::GET, &url).await;
                 if told.status() == StatusCode::NOT_FOUND {
                     return None;
@@ -296,11 +282,11 @@ impl Place {
                 texts(&self.text(&url).await, "Name")
             }
             Kind::Google { xml, .. } if unfinished => {
-                let url = format!("{}/{CONTAINER}?uploads&prefix={prefix}", xml.url());
+                let url = format!("{}/{BUCKET}?uploads&prefix={prefix}", xml.url());
                 texts(&self.text(&url).await, "Key")
             }
             Kind::Google { json, .. } => {
-                let url = format!("{json}/storage/v1/b/{CONTAINER}/o?prefix={prefix}");
+                let url = format!("{json}/storage/v1/b/{BUCKET}/o?prefix={prefix}");
                 let told: Value = serde_json::from_str(&self.text(&url).await).unwrap();
                 let items = told["items"].as_array().into_iter().flatten();
                 items
@@ -332,7 +318,7 @@ impl Place {
         let Kind::Azure(url) = &self.kind else {
             panic!("not Azure")
         };
-        format!("{url}/{path}&{ACCOUNT_SAS}")
+        format!("{url}/{path}&{}", Azurite::SIGNATURE)
     }
 
     async fn text(&self, url: &str) -> String {
@@ -389,14 +375,4 @@ fn walk(dir: &Path, prefix: &str, files: &mut Vec<String>) {
             files.push(name);
         }
     }
-}
-
-/// `http://HOST:PORT/ACCOUNT`.
-fn azurite() -> String {
-    std::env::var("CALLVAULT_IT_AZURITE").expect("the URL of an Azurite")
-}
-
-/// `http://HOST:PORT`.
-fn fake_gcs() -> String {
-    std::env::var("CALLVAULT_IT_GCS").expect("the URL of a fake-gcs-server")
 }

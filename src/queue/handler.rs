@@ -85,7 +85,7 @@ impl Handler {
         let job = Job {
             body: Bytes::from(std::mem::take(&mut delivery.data)),
             attempt: tries.unwrap_or(0).saturating_add(1),
-            seen_before: delivery.redelivered || tries.is_some(),
+            seen_before: delivery.redelivered || message::seen_before(&delivery.properties),
             deadline: started + self.job_time,
             patience: self.job_time,
         };

@@ -17,10 +17,14 @@
 )]
 
 mod archiving;
+mod clones;
 mod commands;
 mod connecting;
 mod deploying;
+mod desk;
 mod failing;
 mod harness;
+mod stores;
 mod support;
+mod sweeping;
 mod wav;

@@ -8,7 +8,10 @@
 pub(crate) mod amqp;
 pub(crate) mod call;
 pub(crate) mod config;
+pub(crate) mod gcs;
+pub(crate) mod lossy;
 pub(crate) mod origin;
+pub(crate) mod place;
 pub(crate) mod s3;
 pub(crate) mod servers;
 pub(crate) mod wait;

@@ -12,7 +12,7 @@ use crate::{
     attachment::Planned,
     check::{Facts, Problem},
     digest::Sha256,
-    event::{CALL_ANALYZED, Call, CallAnalyzed},
+    event::{CALL_ANALYZED, Call, CallAnalyzed, Listed},
     fetch::{FetchError, Source},
 };
 
@@ -303,11 +303,14 @@ impl Known {
         self.event.sha256 == sha256.to_string()
     }
 
-    /// Whether it tells of the very attachments that an event lists; signatures in URLs may differ.
+    /// Whether it tells of the very files that an event lists. Hosts and signatures may differ: a provider
+    /// has several, and signs anew.
     pub fn lists(&self, call: &CallAnalyzed) -> bool {
-        let known = self.attachments.iter().map(|entry| &*entry.source.url);
-        let listed = call.attachments.iter().map(|listed| public(&listed.url));
-        known.eq(listed.collect::<Vec<_>>().iter().map(String::as_str))
+        let same = |(known, listed): (&KnownEntry, &Listed)| {
+            Url::parse(&known.source.url).is_ok_and(|url| url.path() == listed.url.path())
+        };
+        self.attachments.len() == call.attachments.len()
+            && self.attachments.iter().zip(&call.attachments).all(same)
     }
 
     /// How many attachments it lacks.

@@ -2,6 +2,7 @@
 
 use std::{path::Path, pin::pin};
 
+use backon::{ExponentialBuilder, Retryable};
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -60,7 +61,12 @@ impl Publish {
         let queue = setup::settings(config)?.queue;
         let mut events = pin!(self.files.stream()?);
         if queue.declare {
-            declare(&queue).await.map_err(Failure::unreachable)?;
+            // A broker may break a connection over a declaration when it has much to do.
+            (|| declare(&queue))
+                .retry(ExponentialBuilder::default())
+                .when(|error| matches!(error, QueueError::Broker { .. }))
+                .await
+                .map_err(Failure::unreachable)?;
         }
         let publisher = Publisher::new(queue.url.clone());
         let bar = self.files.progress();

@@ -365,6 +365,42 @@ async fn an_event_that_comes_again_is_not_downloaded_again() {
 }
 
 #[tokio::test]
+async fn another_event_under_known_ids_is_dead_and_the_first_archive_stays() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    let first = call::with_recording(&origin, "/recording.wav");
+    let worker = Worker::start(&setup.write());
+    worker.wait_log("consuming").await;
+    let amqp = Amqp::connect(servers::rabbit().await).await;
+    let publish = async |body: &[u8]| {
+        amqp.publish(&setup.exchange(), "call.analyzed", None, body)
+            .await;
+    };
+    publish(&first).await;
+    worker.wait_log("outcome=\"archived\"").await;
+    let archived = manifest(&setup);
+    // The same webhook once more, its URL signed anew.
+    publish(&call::with_urls(&[
+        &origin.url("/recording.wav?X-Amz-Signature=new")
+    ]))
+    .await;
+    worker.wait_log("outcome=\"duplicate\"").await;
+    // Somebody else's, or a second thought.
+    let more = [
+        origin.url("/recording.wav"),
+        origin.url("/more/recording.wav"),
+    ];
+    let other = call::with_urls(&more.each_ref().map(String::as_str));
+    publish(&other).await;
+    let dead = amqp.wait_take(&format!("{}.dead", setup.queue())).await;
+    assert_eq!(reason(&dead), "event_invalid");
+    assert_eq!(dead.body, &other[..]);
+    let detail = dead.text("x-callvault-detail").unwrap();
+    assert!(detail.contains("another event with these ids"), "{detail}");
+    assert_eq!(manifest(&setup), archived);
+    assert_eq!(origin.hits("/recording.wav"), 1);
+}
+
+#[tokio::test]
 async fn origins_that_misbehave_cost_their_event_alone() {
     let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
     setup.set("queue", "retry_delays", "[]");

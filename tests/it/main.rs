@@ -22,4 +22,5 @@ mod deploying;
 mod failing;
 mod harness;
 mod support;
+mod surviving;
 mod wav;

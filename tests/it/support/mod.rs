@@ -6,9 +6,13 @@
 )]
 
 pub(crate) mod amqp;
+pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod config;
+pub(crate) mod gateway;
+pub(crate) mod load;
 pub(crate) mod origin;
+pub(crate) mod proxy;
 pub(crate) mod s3;
 pub(crate) mod servers;
 pub(crate) mod wait;

@@ -1,0 +1,176 @@
+//! The store is gone, mute or overloaded: jobs wait, and nothing of it is the events' fault.
+
+use std::time::Duration;
+
+use super::{DEADLINE, Scene, times, wait_times};
+use crate::support::{
+    audit::Explained,
+    gateway::{Gateway, Rule},
+    proxy::{Mode, Proxy},
+    servers::{self, Kind, Server},
+    wait::eventually,
+    worker::Worker,
+};
+
+const BEGINS: &str = "does not work; waiting for it";
+const ENDS: &str = "works again";
+
+/// For each bucket there is one line when its outage begins and one when it ends, however many jobs wait.
+fn assert_told_once(worker: &Worker) {
+    let log = worker.log();
+    let mut parts = 0;
+    for bucket in ["documents", "recordings"] {
+        let of = |text: &str| {
+            let lines = log.lines().filter(|line| line.contains(text));
+            lines
+                .filter(|line| line.contains(&format!("bucket {bucket}")))
+                .count()
+        };
+        assert_eq!(of(BEGINS), of(ENDS), "{bucket}");
+        assert!(of(BEGINS) <= 1, "{bucket}: {log}");
+        parts += of(BEGINS);
+    }
+    assert!(parts > 0, "no outage was noticed");
+}
+
+#[tokio::test]
+async fn a_store_that_answers_503_is_waited_for_and_nothing_is_charged_or_downloaded_again() {
+    let mut scene = Scene::new(24, 1).await;
+    let gateway = Gateway::before(servers::s3().await.endpoint()).await;
+    scene.reach_store_at(&gateway.endpoint(), "");
+    scene.linger();
+    let worker = scene.worker().await;
+    scene.publish().await;
+    let archived = scene.load.dice.within(4..8);
+    scene.wait_manifests(archived).await;
+
+    gateway.set(Rule::Busy);
+    // Every place of the worker's is taken by a job that waits: nothing more is consumed.
+    let amqp = scene.amqp().await;
+    worker.wait_log(BEGINS).await;
+    let downloads = || {
+        scene
+            .load
+            .files()
+            .map(|file| scene.origin.hits(&file.path))
+            .sum::<usize>()
+    };
+    let begun = eventually(DEADLINE, "the intake to stop", async || {
+        let (before, refused) = (downloads(), gateway.count(|_, _| true));
+        eventually(DEADLINE, "every job to meet the outage again", async || {
+            (gateway.count(|_, _| true) > refused + 24).then_some(())
+        })
+        .await;
+        (downloads() == before).then_some(before)
+    })
+    .await;
+    assert!(
+        begun < scene.load.files().count(),
+        "all was downloaded during the outage"
+    );
+    assert!(amqp.count(scene.setup.queue()).await > Some(0));
+
+    gateway.set(Rule::Pass);
+    scene.wait_complete_but(0).await;
+    assert_told_once(&worker);
+    assert_eq!(times(&worker, "outcome=\"retried\""), 0);
+    scene.audit([worker], Explained::default()).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_killed_and_comes_back_gets_everything() {
+    let mut s3 = Server::start(Kind::SeaweedFs).await;
+    let mut scene = Scene::at(servers::rabbit().await, s3.url(), 24, 2).await;
+    scene.linger();
+    let worker = scene.worker().await;
+    scene.publish().await;
+    let archived = scene.load.dice.within(2..10);
+    scene.wait_manifests(archived).await;
+
+    s3.kill9().await;
+    worker.wait_log(BEGINS).await;
+    s3.restart().await;
+
+    // What was under way when the store died may have to be sent twice, never fetched twice.
+    scene
+        .audit(
+            [worker],
+            Explained {
+                uploads: true,
+                ..Explained::default()
+            },
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_store_that_falls_mute_is_given_up_on_request_by_request_and_waited_for() {
+    let mut scene = Scene::new(16, 1).await;
+    let endpoint = servers::s3().await.endpoint().to_owned();
+    let proxy = Proxy::before(&endpoint);
+    scene.reach_store_at(&proxy.instead(&endpoint), "timeout = \"2s\", ");
+    scene.linger();
+    let worker = scene.worker().await;
+    scene.publish().await;
+    let archived = scene.load.dice.within(2..8);
+    scene.wait_manifests(archived).await;
+
+    proxy.set(Mode::BlackHole);
+    wait_times(&worker, BEGINS, 1).await;
+    proxy.set(Mode::Pass);
+
+    scene.wait_complete_but(0).await;
+    assert_told_once(&worker);
+    // An abort that was swallowed is not repeated.
+    scene
+        .audit(
+            [worker],
+            Explained {
+                uploads: true,
+                ..Explained::default()
+            },
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_slow_is_no_fault_at_all() {
+    let mut scene = Scene::new(8, 1).await;
+    let endpoint = servers::s3().await.endpoint().to_owned();
+    let proxy = Proxy::before(&endpoint);
+    proxy.set(Mode::Slow {
+        bytes: 16 << 10,
+        pause: Duration::from_millis(2),
+    });
+    scene.reach_store_at(&proxy.instead(&endpoint), "");
+    let worker = scene.worker().await;
+    scene.publish().await;
+    scene.wait_complete_but(0).await;
+    assert_eq!(times(&worker, BEGINS), 0);
+    scene.audit([worker], Explained::default()).await;
+}
+
+#[tokio::test]
+async fn an_outage_longer_than_a_jobs_time_sends_it_to_a_delay_queue_uncharged() {
+    let mut scene = Scene::new(6, 0).await;
+    let gateway = Gateway::before(servers::s3().await.endpoint()).await;
+    scene.reach_store_at(&gateway.endpoint(), "");
+    scene.setup.set("limits", "job_time", "\"1500ms\"");
+    gateway.set(Rule::Busy);
+    let worker = scene.worker().await;
+    scene.publish().await;
+    // More often than there are delays: an event that was charged would be dead.
+    wait_times(&worker, "outcome=\"retried\"", 4 * scene.load.calls.len()).await;
+    gateway.set(Rule::Pass);
+    let rounds = times(&worker, "outcome=\"retried\"") + 2 * scene.load.calls.len();
+    // What a job gave back it has to fetch again.
+    scene
+        .audit(
+            [worker],
+            Explained {
+                downloads: 3 * rounds,
+                ..Explained::default()
+            },
+        )
+        .await;
+}

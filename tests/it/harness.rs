@@ -13,7 +13,7 @@ use crate::support::{
     http_client,
     origin::{Origin, Reply},
     s3::S3,
-    servers::{self, Kind, Server},
+    servers::{self, Conf, Kind, Server},
     wait::eventually,
 };
 
@@ -79,6 +79,28 @@ async fn a_message_in_a_quorum_queue_survives_the_kill_of_its_broker() {
         (message.message_id(), message.body.as_slice()),
         (Some("id-1"), &b"still here"[..])
     );
+}
+
+#[tokio::test]
+async fn a_private_broker_keeps_its_extra_configuration_over_a_restart() {
+    let conf = Conf {
+        lines: vec!["listeners.tcp.2 = 127.0.0.1:{extra_port}".to_owned()],
+        terms: vec!["{channel_tick_interval, 1234}".to_owned()],
+        plugins: vec!["rabbitmq_auth_mechanism_ssl".to_owned()],
+    };
+    let mut broker = Server::start_with(Kind::RabbitMq, &conf).await;
+    for round in ["started", "restarted"] {
+        let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", broker.extra_port());
+        Amqp::connect(&url).await;
+        let settings = "{ok, T} = application:get_env(rabbit, channel_tick_interval), \
+                        {T, lists:member(rabbitmq_auth_mechanism_ssl, rabbit_plugins:active())}.";
+        let answer = broker.rabbitmqctl(&["eval", settings]);
+        assert_eq!(answer.trim(), "{1234,true}", "{round}");
+        if round == "started" {
+            broker.kill9().await;
+            broker.restart().await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -124,13 +124,40 @@ pub(crate) enum Kind {
     SeaweedFs,
 }
 
+/// What a broker of a test's own has beside the tests' usual configuration, over restarts too.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Conf {
+    /// Lines for `rabbitmq.conf`. `{extra_port}` in them is [`Server::extra_port`].
+    pub(crate) lines: Vec<String>,
+    /// Settings of the application `rabbit` for `advanced.config`: `{channel_tick_interval, 1000}`.
+    pub(crate) terms: Vec<String>,
+    /// Plugins to enable: `rabbitmq_auth_mechanism_ssl`.
+    pub(crate) plugins: Vec<String>,
+}
+
+impl Conf {
+    /// Puts it where `tests/serve` looks for it.
+    fn write(&self, dir: &Path) {
+        let terms: String = self.terms.iter().map(|term| format!(", {term}")).collect();
+        fs::write(dir.join("extra.conf"), self.lines.join("\n")).unwrap();
+        fs::write(dir.join("extra.config"), terms).unwrap();
+        fs::write(dir.join("extra_plugins"), self.plugins.join(", ")).unwrap();
+    }
+}
+
 impl Server {
     /// Starts a new one, empty, and waits until it answers.
     pub(crate) async fn start(kind: Kind) -> Self {
+        Self::start_with(kind, &Conf::default()).await
+    }
+
+    /// Starts a new broker with more configuration.
+    pub(crate) async fn start_with(kind: Kind, conf: &Conf) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("server-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .unwrap();
+        conf.write(dir.path());
         let child = kind.spawn(dir.path());
         let mut server = Self {
             kind,
@@ -145,6 +172,12 @@ impl Server {
     /// Where it answers, the same after a restart.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// A port of a broker's own that nothing listens on, but what its [`Conf`] has put there.
+    pub(crate) fn extra_port(&self) -> u16 {
+        let ports = fs::read_to_string(self.dir.path().join("ports")).unwrap();
+        ports.split_whitespace().nth(3).unwrap().parse().unwrap()
     }
 
     /// Waits until the broker's register of quorum queues on disk has a queue. It is saved some 0.5 s
@@ -171,8 +204,8 @@ impl Server {
         .await;
     }
 
-    /// Runs `rabbitmqctl` on the broker.
-    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) {
+    /// Runs `rabbitmqctl` on the broker; what it printed.
+    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(SERVE);
         let output = command
             .arg("rabbitmqctl")
@@ -185,6 +218,7 @@ impl Server {
             "rabbitmqctl {arguments:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// The name of the broker's node, as `tests/serve` makes it.

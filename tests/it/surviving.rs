@@ -142,6 +142,14 @@ impl Scene {
             .await;
     }
 
+    /// Publishes the load but for its last events.
+    async fn publish_but(&self, last: usize) {
+        let amqp = self.amqp().await;
+        for call in &self.load.calls[..self.load.calls.len() - last] {
+            call.publish(&amqp, &self.setup.exchange()).await;
+        }
+    }
+
     /// Waits until so many events have a manifest, of whichever status.
     async fn wait_manifests(&self, count: usize) {
         let what = format!("{count} manifests");

@@ -9,6 +9,7 @@ pub(crate) mod amqp;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod config;
+pub(crate) mod disk;
 pub(crate) mod gateway;
 pub(crate) mod load;
 pub(crate) mod origin;

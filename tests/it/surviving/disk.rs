@@ -1,1 +1,82 @@
+//! A disk is full: this machine's fault, or the archive's, never the event's.
 
+use super::{Scene, times};
+use crate::support::{
+    audit::{Archive, Explained},
+    config::{BUCKETS, Setup},
+    disk::Disk,
+    servers,
+    worker::{Worker, command},
+};
+
+const BEGINS: &str = "does not work; waiting for it";
+const ENDS: &str = "works again";
+
+/// A worker that sees the disk, and consumes.
+async fn worker_on(disk: &Disk, scene: &Scene) -> Worker {
+    let mut run = command();
+    run.arg("run").arg("--config").arg(scene.setup.write());
+    let worker = Worker::spawn(disk.enter(&run), scene.setup.dir());
+    worker.wait_log("consuming").await;
+    worker
+}
+
+#[tokio::test]
+async fn a_full_spool_is_waited_for_and_nothing_is_charged() {
+    let mut scene = Scene::new(10, 2).await;
+    let disk = Disk::mount(scene.setup.dir().join("spool"), 64);
+    scene
+        .setup
+        .set("limits", "spool_dir", &format!("{:?}", disk.inside()));
+    disk.fill_but(12 << 20);
+    let worker = worker_on(&disk, &scene).await;
+    scene.publish().await;
+    worker.wait_log(BEGINS).await;
+    // What stays in memory goes on; only the large ones wait.
+    scene.wait_complete_but(2).await;
+    assert_eq!(times(&worker, ENDS), 0);
+
+    disk.free();
+    scene.wait_complete_but(0).await;
+    assert_eq!((times(&worker, BEGINS), times(&worker, ENDS)), (1, 1));
+    assert!(
+        worker.log().contains("part=\"the spool folder\""),
+        "{}",
+        worker.log()
+    );
+    // Each try began a download, with growing pauses.
+    scene
+        .audit(
+            [worker],
+            Explained {
+                downloads: 24,
+                ..Explained::default()
+            },
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn an_archive_on_a_full_disk_is_waited_for_and_nothing_is_charged_or_downloaded_again() {
+    let broker = servers::rabbit().await;
+    let mut setup = Setup::new(broker);
+    let disk = Disk::mount(setup.dir().join("archive"), 32);
+    for bucket in BUCKETS {
+        setup.append(&format!(
+            "[buckets.{bucket}]\nurl = \"file:archive/{bucket}\"\n"
+        ));
+    }
+    let scene = Scene::bare(setup, Archive::Folder(disk.outside()), broker, 16, 0).await;
+    disk.fill_but(100 << 10);
+    let worker = worker_on(&disk, &scene).await;
+    scene.publish().await;
+    worker.wait_log(BEGINS).await;
+    assert!(scene.archive.manifests().await.len() < scene.load.calls.len());
+
+    disk.free();
+    scene.wait_complete_but(0).await;
+    let (began, ended) = (times(&worker, BEGINS), times(&worker, ENDS));
+    assert_eq!(began, ended);
+    assert!(began <= 2, "once a bucket: {}", worker.log());
+    scene.audit([worker], Explained::default()).await;
+}

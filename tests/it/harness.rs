@@ -13,7 +13,7 @@ use crate::support::{
     http_client,
     origin::{Origin, Reply},
     s3::S3,
-    servers::{self, Conf, Kind, Server},
+    servers::{self, Cluster, Conf, Kind, Server},
     wait::eventually,
 };
 
@@ -79,6 +79,33 @@ async fn a_message_in_a_quorum_queue_survives_the_kill_of_its_broker() {
         (message.message_id(), message.body.as_slice()),
         (Some("id-1"), &b"still here"[..])
     );
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_a_quorum_queue_when_its_leader_is_killed() {
+    let mut cluster = Cluster::start().await;
+    let first = Amqp::connect(cluster.url(0)).await;
+    first.declare_quorum_queue("survivors").await;
+    let members = cluster.rabbitmqctl(1, &["list_queues", "-q", "--no-table-headers", "members"]);
+    assert_eq!(members.matches("@localhost").count(), 3, "{members}");
+    first.publish("", "survivors", Some("id-1"), b"{}").await;
+
+    let leader = cluster.leader_of("survivors").await;
+    cluster.kill9(leader).await;
+    let next = cluster.leader_of("survivors").await;
+    assert_ne!(next, leader);
+    let other = (0..3).find(|node| ![leader, next].contains(node)).unwrap();
+    let amqp = Amqp::connect(cluster.url(other)).await;
+    let message = amqp.wait_take("survivors").await;
+    assert_eq!(message.message_id(), Some("id-1"));
+
+    // Again a full member: with the new leader gone, it and the third are the majority.
+    cluster.restart(leader).await;
+    cluster.kill9(next).await;
+    cluster.leader_of("survivors").await;
+    let amqp = Amqp::connect(cluster.url(leader)).await;
+    amqp.publish("", "survivors", Some("id-2"), b"{}").await;
+    assert_eq!(amqp.wait_take("survivors").await.message_id(), Some("id-2"));
 }
 
 #[tokio::test]

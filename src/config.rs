@@ -5,6 +5,7 @@
 //! only a later stage can judge (a store's options, a JSON Schema, a key template) is judged there,
 //! and [`Sources::mistake`] gives the key its line for the same report.
 
+mod broker;
 mod buckets;
 mod environment;
 mod folder;
@@ -92,7 +93,7 @@ impl Config {
 
     fn read(mut root: Section<'_>, folder: &Folder) -> Self {
         let (buckets, names) = buckets::buckets(root.section("buckets"), folder);
-        let queue = sections::queue(root.section("queue"));
+        let queue = sections::queue(root.section("queue"), folder);
         let fetch = sections::fetch(root.section("fetch"));
         let archive = sections::archive(root.section("archive"), &names);
         let limits = sections::limits(root.section("limits"), &fetch, folder);

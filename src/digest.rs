@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 use sha2::Digest as _;
 
 /// A finished SHA-256 (FIPS 180-4).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use url::Url;
@@ -43,6 +43,8 @@ pub struct CallAnalyzed {
     pub request_id: Id,
     /// `data.created_at`.
     pub created_at: DateTime<Utc>,
+    /// `data.updated_at`, where the event has one that can be read.
+    pub updated_at: Option<DateTime<Utc>>,
     /// `data.attachments`, in the event's order.
     pub attachments: Vec<Listed>,
     /// What the manifest repeats of `data`.
@@ -195,11 +197,20 @@ impl Event {
             call_id: id(required(call.id.as_deref(), "data.id")?, "data.id")?,
             request_id,
             created_at: timestamp(required(call.created_at.as_deref(), "data.created_at")?)?,
+            updated_at: call.updated_at.as_deref().and_then(moment),
             attachments: listed(list)?,
             call,
             body: whole,
             sha256,
         })))
+    }
+}
+
+impl CallAnalyzed {
+    /// Whether the call last changed within `span` of `now`, by the event's own account.
+    pub fn changed_within(&self, span: TimeDelta, now: DateTime<Utc>) -> bool {
+        let changed = self.updated_at.unwrap_or(self.created_at);
+        now.signed_duration_since(changed).abs() < span
     }
 }
 
@@ -296,14 +307,17 @@ fn id(raw: &RawValue, path: &str) -> Result<Id, EventError> {
 
 /// RFC 3339, in a year that a key can hold.
 fn timestamp(raw: &RawValue) -> Result<DateTime<Utc>, EventError> {
-    text_of(raw)
-        .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
-        .map(|moment| moment.to_utc())
+    moment(raw)
         .filter(|moment| (1..=9999).contains(&moment.year()))
         .ok_or_else(|| EventError::Wrong {
             field: "data.created_at".into(),
             expected: "an RFC 3339 timestamp",
         })
+}
+
+fn moment(raw: &RawValue) -> Option<DateTime<Utc>> {
+    let text = text_of(raw)?;
+    Some(DateTime::parse_from_rfc3339(&text).ok()?.to_utc())
 }
 
 /// The text of a field that is a JSON string.

@@ -5,10 +5,12 @@
 //! What is kept are the bytes as the origin sends them: nothing is decompressed, so no length lies and
 //! nothing inflates.
 
+mod error;
+pub mod expiry;
 pub mod guard;
 mod resolve;
 
-use std::{error::Error as StdError, io, iter, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use reqwest::{
     Certificate, Client, Response, StatusCode,
@@ -20,9 +22,13 @@ use reqwest::{
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use self::guard::{Forbidden, Guard};
+pub use self::error::{Class, FetchError};
+use self::{
+    error::{Phase, classify},
+    guard::Guard,
+};
 use crate::{
-    body::{Body, Budget, Share, WriteError},
+    body::{Body, Budget, Share},
     config, roots,
 };
 
@@ -30,6 +36,8 @@ use crate::{
 const TRIES: u32 = 3;
 /// The pause before the second try; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// An origin that asks for a longer pause than this gets no quick tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The longest header value that is kept, in bytes.
 const LONGEST_HEADER: usize = 1 << 10;
@@ -60,106 +68,6 @@ pub struct Source {
     pub etag: Option<String>,
     /// `Last-Modified`.
     pub last_modified: Option<String>,
-}
-
-/// Why an attachment could not be had. No message names more of a URL than its host.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The guard refuses scheme, host or address.
-    #[error(transparent)]
-    Forbidden(#[from] Forbidden),
-    /// The origin declared, or sent, more than this kind of attachment may have.
-    #[error("the attachment has more than the {most} bytes that its kind and limits.spool allow")]
-    TooLarge {
-        /// The limit, in bytes.
-        most: u64,
-    },
-    /// The origin answered, and not with the file.
-    #[error("the origin answered {status}")]
-    Status {
-        /// Any status but 200.
-        status: StatusCode,
-    },
-    /// Redirected once too often.
-    #[error("the origin redirected more than {0} times")]
-    TooManyRedirects(u32),
-    /// No connection.
-    #[error("cannot connect to the origin: {0}")]
-    Connect(String),
-    /// Nothing came for too long.
-    #[error("the origin was silent for too long: {0}")]
-    Timeout(String),
-    /// The origin's certificate or its TLS is not right.
-    #[error("no TLS session with the origin: {0}")]
-    Tls(String),
-    /// The body ended early, or broke off.
-    #[error("the attachment did not arrive whole: {0}")]
-    BodyIncomplete(String),
-    /// This machine could not take the bytes: no fault of the origin.
-    #[error("this machine cannot take the download")]
-    Local(#[source] io::Error),
-    /// The spool is full of others' bodies; to be begun again once it is not.
-    #[error("no room for {bytes} bytes in the spool")]
-    NoRoom {
-        /// What to wait for, in bytes.
-        bytes: u64,
-    },
-}
-
-/// What a failed download means for its event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// This machine's fault: wait, and charge nothing.
-    NotOurs,
-    /// Try again later.
-    MayPass,
-    /// Refused: it may pass at first, and is final after some attempts.
-    Refused,
-    /// It will fail the same way for ever.
-    Final,
-}
-
-impl FetchError {
-    /// The documented problem code.
-    pub fn code(&self) -> String {
-        match self {
-            Self::Forbidden(forbidden) => forbidden.code().into(),
-            Self::TooLarge { .. } => "too_large".into(),
-            Self::Status { status } => format!("http_{}", status.as_u16()),
-            Self::TooManyRedirects(_) => "too_many_redirects".into(),
-            Self::Connect(_) => "connect".into(),
-            Self::Timeout(_) => "timeout".into(),
-            Self::Tls(_) => "tls".into(),
-            Self::BodyIncomplete(_) => "body_incomplete".into(),
-            Self::Local(_) | Self::NoRoom { .. } => "local".into(),
-        }
-    }
-
-    /// What the failure means.
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Local(_) | Self::NoRoom { .. } => Class::NotOurs,
-            Self::Connect(_) | Self::Timeout(_) | Self::Tls(_) | Self::BodyIncomplete(_) => {
-                Class::MayPass
-            }
-            Self::Forbidden(_) | Self::TooLarge { .. } | Self::TooManyRedirects(_) => Class::Final,
-            Self::Status { status } => match status.as_u16() {
-                408 | 425 | 429 | 500..=599 => Class::MayPass,
-                401 | 403 | 404 | 410 => Class::Refused,
-                _ => Class::Final,
-            },
-        }
-    }
-}
-
-impl From<WriteError> for FetchError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::TooLarge { most } => Self::TooLarge { most },
-            WriteError::NoRoom { bytes } => Self::NoRoom { bytes },
-            WriteError::Spool(error) => Self::Local(error),
-        }
-    }
 }
 
 impl Fetcher {
@@ -210,17 +118,17 @@ impl Fetcher {
                 Err(FetchError::NoRoom { bytes }) => {
                     room = Some(wait_for_room(budget, bytes, deadline).await?);
                 }
-                Err(error)
-                    if error.class() == Class::MayPass
-                        && tried + 1 < TRIES
-                        && Instant::now() + pause < deadline =>
-                {
+                Err(error) if error.class() == Class::MayPass && tried + 1 < TRIES => {
+                    let asked = error.retry_after().unwrap_or_default().max(pause);
+                    if asked > LONGEST_PAUSE || Instant::now() + asked >= deadline {
+                        return Err(error);
+                    }
                     tracing::debug!(%error, tried, "trying a download again");
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(asked).await;
                     pause *= 2;
                     tried += 1;
                 }
-                result => return result,
+                result => return result.map_err(|error| error.for_url(url)),
             }
         }
     }
@@ -234,9 +142,7 @@ impl Fetcher {
     ) -> Result<Fetched, FetchError> {
         let response = self.follow(url).await?;
         if response.status() != StatusCode::OK {
-            return Err(FetchError::Status {
-                status: response.status(),
-            });
+            return Err(FetchError::status(&response));
         }
         let source = Source::of(response.headers());
         let body = receive(response, most, budget, room).await?;
@@ -268,8 +174,7 @@ impl Fetcher {
 
 /// Where a redirect leads; a redirect that leads nowhere is the answer itself, and final.
 fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
-    let status = response.status();
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
     let location = response
@@ -277,7 +182,7 @@ fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
         .get(LOCATION)
         .and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let next = location.and_then(|location| url.join(location).ok());
-    next.map(Some).ok_or(FetchError::Status { status })
+    next.map(Some).ok_or_else(|| FetchError::status(response))
 }
 
 async fn wait_for_room(
@@ -330,57 +235,4 @@ impl Source {
             last_modified: text(LAST_MODIFIED),
         }
     }
-}
-
-#[derive(Clone, Copy)]
-enum Phase {
-    Head,
-    Body,
-}
-
-/// Sorts the client's one error type; URLs are taken out, for their queries are credentials.
-fn classify(error: reqwest::Error, phase: Phase) -> FetchError {
-    let error = error.without_url();
-    let forbidden = causes(&error).find_map(|cause| cause.downcast_ref::<Forbidden>());
-    if let Some(forbidden) = forbidden {
-        return FetchError::Forbidden(forbidden.clone());
-    }
-    // Too many open files, in this process or on this machine.
-    if let Some(error) = causes(&error).find_map(out_of_files) {
-        return FetchError::Local(error);
-    }
-    let tls = causes(&error).any(|cause| cause.downcast_ref::<rustls::Error>().is_some());
-    // The innermost cause says what happened; the ones around it say where.
-    let words = causes(&error)
-        .last()
-        .map_or_else(|| error.to_string(), ToString::to_string);
-    match phase {
-        _ if error.is_timeout() => FetchError::Timeout(words),
-        _ if tls => FetchError::Tls(words),
-        Phase::Head => FetchError::Connect(words),
-        Phase::Body => FetchError::BodyIncomplete(words),
-    }
-}
-
-fn out_of_files(cause: &(dyn StdError + 'static)) -> Option<io::Error> {
-    const EMFILE: i32 = 24;
-    const ENFILE: i32 = 23;
-    let code = cause.downcast_ref::<io::Error>()?.raw_os_error()?;
-    matches!(code, EMFILE | ENFILE).then(|| io::Error::from_raw_os_error(code))
-}
-
-/// An error and all that lies under it. `io::Error` hides what it wraps from `source`, so it is looked
-/// into as well.
-fn causes<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    iter::successors(Some(error), |&error| {
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        match wrapped {
-            Some(inner) => Some(inner as &(dyn StdError + 'static)),
-            None => error.source(),
-        }
-    })
 }

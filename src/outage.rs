@@ -1,5 +1,5 @@
-//! Waiting out a part that does not work, a store or the spool folder: nobody's fault but its own. One
-//! log line when it begins and one when it ends, however many jobs wait.
+//! Waiting out a part that does not work, a store, the broker or the spool folder: nobody's fault but its
+//! own. One log line when it begins and one when it ends, however many jobs wait, and how often they try.
 
 use std::{
     error::Error as StdError,
@@ -21,13 +21,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Outage {
     part: String,
-    waiting: Mutex<Waiting>,
+    failing: Mutex<Option<Failing>>,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    operations: usize,
-    since: Option<Instant>,
+/// What does not work, and since when.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    what: &'static str,
+    since: Instant,
 }
 
 impl Outage {
@@ -35,15 +36,18 @@ impl Outage {
     pub fn of(part: impl Into<String>) -> Self {
         Self {
             part: part.into(),
-            waiting: Mutex::default(),
+            failing: Mutex::default(),
         }
     }
 
     /// Repeats an operation until it succeeds; once `patience` has passed it is not begun again, and the
     /// last error stands. An operation under way is not cut short: a large file may take its time, and
     /// each of its requests has a limit of its own.
+    ///
+    /// An outage lasts until the same kind of operation, `what`, succeeds: a full disk can still be read.
     pub async fn wait_out<T, E, F>(
         &self,
+        what: &'static str,
         patience: Duration,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T, E>
@@ -53,18 +57,15 @@ impl Outage {
     {
         let end = Instant::now() + patience;
         let mut pauses = pauses();
-        let mut waiter = None;
         loop {
             let error = match attempt().await {
                 Ok(done) => {
-                    if let Some(waiter) = waiter {
-                        Waiter::recovered(waiter);
-                    }
+                    self.works(what);
                     return Ok(done);
                 }
                 Err(error) => error,
             };
-            waiter.get_or_insert_with(|| Waiter::begin(self, &error));
+            self.fails(what, &error);
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             if Instant::now() + pause >= end {
                 return Err(error);
@@ -73,8 +74,33 @@ impl Outage {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that an operation failed; says so if it is the first.
+    pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static)) {
+        let mut failing = self.failing();
+        if failing.is_none() {
+            let since = Instant::now();
+            *failing = Some(Failing { what, since });
+            let error = telemetry::chain(error);
+            tracing::warn!(
+                part = self.part,
+                what,
+                error,
+                "does not work; waiting for it"
+            );
+        }
+    }
+
+    /// Notes that an operation succeeded; says so if it failed before.
+    pub fn works(&self, what: &'static str) {
+        let mut failing = self.failing();
+        if let Some(over) = failing.take_if(|failing| failing.what == what) {
+            let seconds = over.since.elapsed().as_secs_f64();
+            tracing::info!(part = self.part, what, seconds, "works again");
+        }
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Option<Failing>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,39 +112,6 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-/// One operation that waits; leaves the count whichever way it ends, a cancelled future included.
-struct Waiter<'a>(&'a Outage);
-
-impl<'a> Waiter<'a> {
-    fn begin(outage: &'a Outage, error: &(dyn StdError + 'static)) -> Self {
-        let mut waiting = outage.waiting();
-        waiting.operations += 1;
-        if waiting.since.is_none() {
-            waiting.since = Some(Instant::now());
-            let error = telemetry::chain(error);
-            tracing::warn!(part = outage.part, error, "does not work; waiting for it");
-        }
-        Self(outage)
-    }
-
-    fn recovered(self) {
-        if let Some(since) = self.0.waiting().since.take() {
-            let seconds = since.elapsed().as_secs_f64();
-            tracing::info!(part = self.0.part, seconds, "works again");
-        }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        let mut waiting = self.0.waiting();
-        waiting.operations -= 1;
-        if waiting.operations == 0 {
-            waiting.since = None;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -139,9 +132,11 @@ mod tests {
                 _ => Err(io::Error::other("down")),
             }
         };
-        let done = outage.wait_out(Duration::from_mins(20), attempt).await;
+        let done = outage
+            .wait_out("write", Duration::from_mins(20), attempt)
+            .await;
         assert_eq!(done.unwrap(), "done");
-        assert_eq!(outage.waiting().operations, 0);
+        assert!(outage.failing().is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -149,16 +144,29 @@ mod tests {
         let outage = Outage::of("store");
         let start = Instant::now();
         let failed: io::Result<()> = outage
-            .wait_out(Duration::from_mins(1), async || {
+            .wait_out("write", Duration::from_mins(1), async || {
                 Err(io::Error::other("down"))
             })
             .await;
         assert_eq!(failed.unwrap_err().to_string(), "down");
         assert!(start.elapsed() <= Duration::from_mins(1));
-        let slow = outage.wait_out(Duration::from_mins(1), async || {
+        let slow = outage.wait_out("write", Duration::from_mins(1), async || {
             sleep(Duration::from_mins(10)).await;
             io::Result::Ok("a large file")
         });
         assert_eq!(slow.await.unwrap(), "a large file");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_outlives_a_job_and_ends_when_the_same_works_again() {
+        let outage = Outage::of("store");
+        let fails = || async { io::Result::<()>::Err(io::Error::other("full")) };
+        let works = || async { io::Result::Ok(()) };
+        let short = Duration::ZERO;
+        outage.wait_out("write", short, fails).await.unwrap_err();
+        outage.wait_out("read", short, works).await.unwrap();
+        assert!(outage.failing().is_some(), "reading works all the time");
+        outage.wait_out("write", short, works).await.unwrap();
+        assert!(outage.failing().is_none());
     }
 }

@@ -4,17 +4,23 @@ mod about;
 mod commit;
 mod job;
 mod keep;
+mod turns;
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use futures_util::{StreamExt, stream};
+use chrono::{TimeDelta, Utc};
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio::time::timeout_at;
 
-pub use self::job::{End, Fault, Job, Outcome};
+pub use self::{
+    job::{End, Fault, Job, Missing, Outcome},
+    turns::Turns,
+};
 use crate::{
-    attachment::Planner,
+    attachment::{Planner, manifest_key},
     body::Budget,
     event::{CallAnalyzed, Event},
-    fetch::{FetchError, Fetcher},
+    fetch::Fetcher,
     manifest::{Entry, Worker},
     outage::Outage,
     store::{Bucket, Stores},
@@ -22,6 +28,10 @@ use crate::{
 
 /// Attachments of one event that are under way at once.
 const SIDE_BY_SIDE: usize = 8;
+
+/// An event about a call that changed so lately is taken to be here for the first time, and pays no
+/// request to find out. Nothing but a download hangs on it: whoever is second finds what is stored.
+const NEW: TimeDelta = TimeDelta::minutes(15);
 
 /// Turns events into archives. One serves all jobs of a process.
 #[derive(Debug)]
@@ -42,6 +52,8 @@ pub struct Archivist {
     pub include_event: bool,
     /// Who writes the manifests.
     pub worker: Worker,
+    /// Whose turn it is.
+    pub turns: Turns,
 }
 
 /// Why a job stops before its end.
@@ -58,16 +70,19 @@ impl<E: Into<Fault>> From<E> for Stop {
 }
 
 /// An attachment's record, and why it could not be had where it could not.
-type Kept = (Entry, Option<FetchError>);
+type Kept = (Entry, Option<Missing>);
 
 impl Archivist {
-    /// Archives one event.
+    /// Archives one event. A panic is the end of this job alone.
     pub async fn archive(&self, job: &Job) -> Outcome {
-        let end = |end| Outcome {
-            ids: None,
-            end,
-            entries: Vec::new(),
-        };
+        // Nothing that a panic may have left half done is looked at again.
+        let done = AssertUnwindSafe(self.archive_event(job)).catch_unwind();
+        done.await
+            .unwrap_or_else(|_| Outcome::without_ids(End::Panicked))
+    }
+
+    async fn archive_event(&self, job: &Job) -> Outcome {
+        let end = Outcome::without_ids;
         let call = match Event::parse(&job.body) {
             Ok(Event::Analyzed(call)) => call,
             Ok(Event::Other(event)) => return end(End::Ignored { event }),
@@ -90,7 +105,12 @@ impl Archivist {
         call: &CallAnalyzed,
         job: &Job,
     ) -> Result<(End, Vec<Entry>), Stop> {
-        let known = if job.seen_before {
+        let turn = timeout_at(job.deadline, self.turns.of(call.sha256)).await;
+        let turn = turn.map_err(|_| Fault::Contended {
+            key: manifest_key(call),
+        })?;
+        let seen_before = job.seen_before || turn.seen_before;
+        let known = if seen_before || !call.changed_within(NEW, Utc::now()) {
             self.known(call, job).await?
         } else {
             None
@@ -105,13 +125,13 @@ impl Archivist {
         let kept: Vec<Result<Kept, Stop>> =
             stream::iter(keeping).buffered(SIDE_BY_SIDE).collect().await;
         let kept: Vec<Kept> = kept.into_iter().collect::<Result<_, _>>()?;
-        let (entries, errors): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+        let (entries, missing): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
         self.commit(call, &entries, job).await?;
-        let errors: Vec<FetchError> = errors.into_iter().flatten().collect();
-        let end = if errors.is_empty() {
+        let missing: Vec<Missing> = missing.into_iter().flatten().collect();
+        let end = if missing.is_empty() {
             End::Archived
         } else {
-            End::Partial(errors)
+            End::Partial(missing)
         };
         Ok((end, entries))
     }

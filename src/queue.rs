@@ -8,16 +8,13 @@ pub mod consumer;
 mod handler;
 pub mod message;
 pub mod publisher;
+mod refusal;
 mod session;
 pub mod topology;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use backon::ExponentialBuilder;
-use lapin::{
-    ErrorKind,
-    protocol::{AMQPErrorKind, AMQPSoftError},
-};
 
 pub use self::session::connect;
 
@@ -36,6 +33,17 @@ pub enum QueueError {
     /// The configured URI cannot be used.
     #[error("queue.url is not an AMQP URI")]
     Uri,
+    /// A file that the URI names cannot be read.
+    #[error("cannot read {} ({parameter} in queue.url)", path.display())]
+    File {
+        /// The parameter of the URI.
+        parameter: &'static str,
+        /// What it names.
+        path: PathBuf,
+        /// The system's word.
+        #[source]
+        source: std::io::Error,
+    },
     /// The broker did not answer.
     #[error("the broker did not {what} within {} s", within.as_secs())]
     Silent {
@@ -43,6 +51,39 @@ pub enum QueueError {
         what: &'static str,
         /// For how long it was waited for.
         within: Duration,
+    },
+    /// An exchange or a queue is not there.
+    #[error(
+        "the {what} is not there: import deploy/rabbitmq/definitions.json with your names in it, or set queue.declare = true"
+    )]
+    Missing {
+        /// Which.
+        what: String,
+    },
+    /// An exchange or a queue is there, and is not what callvault needs.
+    #[error(
+        "the {what} is there already, and its {argument} is {found} where callvault declares {wanted}: give callvault          another name in the configuration, or empty and delete the {what} and let callvault declare it, or set          queue.declare = false to use it as it is"
+    )]
+    Mismatch {
+        /// Which.
+        what: String,
+        /// The argument that differs.
+        argument: String,
+        /// What callvault declares.
+        wanted: String,
+        /// What is there.
+        found: String,
+    },
+    /// The broker's user may not do this.
+    #[error(
+        "the broker's user may not declare or use the {what}: give it the permission, or set queue.declare = false if          it lacks configure alone"
+    )]
+    Forbidden {
+        /// Which.
+        what: String,
+        /// The broker's word.
+        #[source]
+        source: lapin::Error,
     },
     /// The broker ended the consumer: its queue was deleted, or the queue's node went away.
     #[error("the broker cancelled the consumer: its queue was deleted, or is unavailable")]
@@ -77,11 +118,7 @@ pub enum QueueError {
 impl QueueError {
     /// Whether something is not there that was looked for.
     pub fn is_missing(&self) -> bool {
-        let Self::Broker { source, .. } = self else {
-            return false;
-        };
-        matches!(source.kind(), ErrorKind::ProtocolError(error)
-            if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+        matches!(self, Self::Missing { .. })
     }
 
     fn broker(what: impl Into<String>) -> impl FnOnce(lapin::Error) -> Self {

@@ -2,6 +2,8 @@
 
 use std::env;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 /// The system's authorities, where `SSL_CERT_FILE` is set: the TLS library then takes those of that
 /// file alone, whereas an operator who names the authority of one store or origin means it in
 /// addition. Without the variable there is nothing to add. DER, one authority each.
@@ -17,4 +19,13 @@ pub fn beside_the_environments() -> Vec<Vec<u8>> {
     authorities.sort_unstable();
     authorities.dedup();
     authorities
+}
+
+/// The same for who takes PEM alone (RFC 7468).
+pub fn beside_the_environments_in_pem() -> String {
+    let pem = |der: Vec<u8>| {
+        let text = STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    };
+    beside_the_environments().into_iter().map(pem).collect()
 }

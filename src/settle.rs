@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::{
     fetch::{Class, FetchError},
-    pipeline::{End, Outcome},
+    pipeline::{End, Missing, Outcome},
+    telemetry::PANICKED,
 };
 
 /// What is to be done with a message.
@@ -76,7 +79,7 @@ pub struct Rules {
 
 impl Rules {
     /// Decides over a message whose job ended so, at its `attempt`th try (from 1).
-    pub fn decide(&self, outcome: &Outcome, attempt: u32) -> Decision {
+    pub fn decide(&self, outcome: &Outcome, attempt: u32, now: DateTime<Utc>) -> Decision {
         match &outcome.end {
             End::Ignored { .. } | End::Duplicate | End::Archived => Decision::Ack,
             End::Invalid(error) => Decision::Dead(Death {
@@ -97,33 +100,78 @@ impl Rules {
                 };
                 delay.map_or(Decision::Requeue, retry)
             }
-            End::Partial(errors) => self.decide_partial(errors, outcome.entries.len(), attempt),
+            // Another version of callvault, or another machine, may get further with it.
+            End::Panicked => match self.planned(attempt) {
+                Some(delay) => retry(delay),
+                None => Decision::Dead(Death {
+                    reason: Reason::RetriesExhausted,
+                    detail: PANICKED.into(),
+                }),
+            },
+            End::Partial(missing) => {
+                self.decide_partial(missing, outcome.entries.len(), attempt, now)
+            }
         }
     }
 
     /// As long as anything may still come, it is tried again; then the most telling reason is named.
-    fn decide_partial(&self, errors: &[FetchError], attachments: usize, attempt: u32) -> Decision {
-        let may_pass = errors.iter().any(|error| self.may_pass(error, attempt));
-        let delay = usize::try_from(attempt.saturating_sub(1))
-            .ok()
-            .and_then(|at| self.delays.get(at));
-        if let (true, Some(delay)) = (may_pass, delay) {
-            return Decision::Retry {
-                delay: *delay,
-                charged: true,
-            };
+    fn decide_partial(
+        &self,
+        missing: &[Missing],
+        attachments: usize,
+        attempt: u32,
+        now: DateTime<Utc>,
+    ) -> Decision {
+        let may_come = |missing: &&Missing| self.may_pass(&missing.error, attempt);
+        let coming: Vec<_> = missing.iter().filter(may_come).collect();
+        if let (false, Some(planned)) = (coming.is_empty(), self.planned(attempt)) {
+            return retry(self.in_time(planned, &coming, now));
         }
-        let worst = errors
+        let worst = missing
             .iter()
-            .map(|error| (self.reason(error, attempt), error));
+            .map(|missing| (self.reason(&missing.error, attempt), &missing.error));
         match worst.min_by_key(|(reason, _)| *reason) {
             Some((reason, error)) => {
-                let missing = errors.len();
+                let missing = missing.len();
                 let detail =
                     format!("{missing} of {attachments} attachments could not be had: {error}");
                 Decision::Dead(Death { reason, detail })
             }
             None => Decision::Ack,
+        }
+    }
+
+    /// The delay after the `attempt`th try, if there is to be another.
+    fn planned(&self, attempt: u32) -> Option<Duration> {
+        let at = usize::try_from(attempt.saturating_sub(1)).ok()?;
+        self.delays.get(at).copied()
+    }
+
+    /// The planned delay, or a longer one where an origin asks to be left alone, or a shorter one where a
+    /// URL expires before. Where each comes too late, the plan stands: an origin may be late, too.
+    fn in_time(&self, planned: Duration, coming: &[&Missing], now: DateTime<Utc>) -> Duration {
+        let asked = coming
+            .iter()
+            .filter_map(|missing| missing.error.retry_after())
+            .max()
+            .filter(|asked| *asked > planned);
+        let wanted = asked.map_or(planned, |asked| {
+            let long_enough = self.delays.iter().filter(|delay| **delay >= asked);
+            let longest = self.delays.iter().max();
+            long_enough.min().or(longest).copied().unwrap_or(planned)
+        });
+        let ends = coming.iter().filter_map(|missing| missing.expires);
+        let left = ends
+            .filter_map(|end| (end - now).to_std().ok())
+            .filter(|left| !left.is_zero())
+            .min();
+        let in_time = |left: Duration| {
+            let delays = self.delays.iter().filter(|delay| **delay < left);
+            delays.max().copied()
+        };
+        match left {
+            Some(left) if wanted >= left => in_time(left).unwrap_or(wanted),
+            _ => wanted,
         }
     }
 
@@ -145,6 +193,13 @@ impl Rules {
     }
 }
 
+fn retry(delay: Duration) -> Decision {
+    Decision::Retry {
+        delay,
+        charged: true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use reqwest::StatusCode;
@@ -152,6 +207,7 @@ mod tests {
     use super::*;
     use crate::{event::EventError, fetch::guard::Forbidden, pipeline::Fault};
 
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
     const DELAYS: [Duration; 2] = [Duration::from_secs(10), Duration::from_mins(1)];
 
     fn decide(end: End, attempt: u32) -> Decision {
@@ -166,12 +222,23 @@ mod tests {
                 entries: Vec::new(),
             },
             attempt,
+            NOW,
         )
+    }
+
+    /// Attachments whose URLs never expire.
+    fn partial(errors: Vec<FetchError>) -> End {
+        let missing = |error| Missing {
+            error,
+            expires: None,
+        };
+        End::Partial(errors.into_iter().map(missing).collect())
     }
 
     fn status(code: u16) -> FetchError {
         FetchError::Status {
             status: StatusCode::from_u16(code).unwrap(),
+            retry_after: None,
         }
     }
 
@@ -183,10 +250,7 @@ mod tests {
     }
 
     fn retry(delay: usize) -> Decision {
-        Decision::Retry {
-            delay: DELAYS[delay],
-            charged: true,
-        }
+        super::retry(DELAYS[delay])
     }
 
     #[test]
@@ -231,7 +295,7 @@ mod tests {
             end: fault(),
             entries: Vec::new(),
         };
-        assert_eq!(nowhere.decide(&outcome, 1), Decision::Requeue);
+        assert_eq!(nowhere.decide(&outcome, 1, NOW), Decision::Requeue);
     }
 
     #[test]
@@ -245,7 +309,7 @@ mod tests {
         ];
         for error in may_pass.into_iter().chain(more) {
             let code = error.code();
-            let errors = || End::Partial(vec![status(503)]);
+            let errors = || partial(vec![status(503)]);
             assert_eq!(decide(errors(), 1), retry(0), "{code}");
             assert_eq!(decide(errors(), 2), retry(1), "{code}");
             let rules = Rules {
@@ -254,15 +318,15 @@ mod tests {
             };
             let outcome = Outcome {
                 ids: None,
-                end: End::Partial(vec![error]),
+                end: partial(vec![error]),
                 entries: Vec::new(),
             };
             assert!(
-                matches!(rules.decide(&outcome, 1), Decision::Retry { .. }),
+                matches!(rules.decide(&outcome, 1, NOW), Decision::Retry { .. }),
                 "{code}"
             );
             assert!(
-                matches!(rules.decide(&outcome, 3), Decision::Dead(d) if d.reason == Reason::RetriesExhausted),
+                matches!(rules.decide(&outcome, 3, NOW), Decision::Dead(d) if d.reason == Reason::RetriesExhausted),
                 "{code}"
             );
         }
@@ -271,8 +335,8 @@ mod tests {
     #[test]
     fn a_refusal_may_pass_at_first_and_is_then_final() {
         for code in [401, 403, 404, 410] {
-            assert_eq!(decide(End::Partial(vec![status(code)]), 1), retry(0));
-            let second = decide(End::Partial(vec![status(code)]), 2);
+            assert_eq!(decide(partial(vec![status(code)]), 1), retry(0));
+            let second = decide(partial(vec![status(code)]), 2);
             assert!(
                 matches!(second, Decision::Dead(death) if death.reason == Reason::AttachmentUnavailable)
             );
@@ -296,7 +360,7 @@ mod tests {
                 Reason::UrlForbidden,
             ),
         ] {
-            let Decision::Dead(death) = decide(End::Partial(errors), 1) else {
+            let Decision::Dead(death) = decide(partial(errors), 1) else {
                 panic!("not dead for {reason:?}")
             };
             assert_eq!(death.reason, reason);
@@ -305,11 +369,79 @@ mod tests {
 
     #[test]
     fn as_long_as_one_attachment_may_still_come_the_event_is_tried_again() {
-        assert_eq!(
-            decide(End::Partial(vec![forbidden(), status(503)]), 1),
-            retry(0)
-        );
-        let last = decide(End::Partial(vec![forbidden(), status(503)]), 3);
+        assert_eq!(decide(partial(vec![forbidden(), status(503)]), 1), retry(0));
+        let last = decide(partial(vec![forbidden(), status(503)]), 3);
         assert!(matches!(last, Decision::Dead(death) if death.reason == Reason::UrlForbidden));
+    }
+
+    #[test]
+    fn a_panic_is_tried_again_elsewhere_and_is_then_dead() {
+        assert_eq!(decide(End::Panicked, 1), retry(0));
+        assert_eq!(decide(End::Panicked, 2), retry(1));
+        let last = decide(End::Panicked, 3);
+        assert!(matches!(last, Decision::Dead(death) if death.reason == Reason::RetriesExhausted));
+    }
+
+    #[test]
+    fn a_retry_comes_before_the_url_expires_and_when_the_origin_wants_it() {
+        let seconds = Duration::from_secs;
+        let rules = Rules {
+            delays: [10, 60, 600, 3600].map(seconds).to_vec(),
+            refusals: 9,
+        };
+        // (attempt, the URL is good for, Retry-After) -> delay
+        for (attempt, left, asked, delay) in [
+            (1, None, None, 10),
+            (3, None, None, 600),
+            (3, Some(601), None, 600),
+            (3, Some(600), None, 60),
+            (3, Some(61), None, 60),
+            (4, Some(61), None, 60),
+            (3, Some(11), None, 10),
+            // None comes in time, or it is over already.
+            (3, Some(10), None, 600),
+            (3, Some(0), None, 600),
+            (3, Some(-5), None, 600),
+            (1, None, Some(0), 10),
+            (1, None, Some(10), 10),
+            (1, None, Some(11), 60),
+            (1, None, Some(61), 600),
+            (4, None, Some(5), 3600),
+            // At most the longest delay, whatever is asked.
+            (1, None, Some(3601), 3600),
+            (1, None, Some(u64::MAX), 3600),
+            // What it asks for is no use once the URL is over.
+            (1, Some(100), Some(500), 60),
+            (1, Some(5), Some(500), 600),
+        ] {
+            let error = FetchError::Status {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                retry_after: asked.map(seconds),
+            };
+            let expires = left.map(|left| NOW + chrono::TimeDelta::seconds(left));
+            let end = End::Partial(vec![Missing { error, expires }]);
+            let outcome = Outcome {
+                ids: None,
+                end,
+                entries: Vec::new(),
+            };
+            assert_eq!(
+                rules.decide(&outcome, attempt, NOW),
+                super::retry(seconds(delay)),
+                "attempt {attempt}, good for {left:?} s, asked for {asked:?} s"
+            );
+        }
+    }
+
+    #[test]
+    fn an_expired_url_is_final_at_once() {
+        let expired = FetchError::Expired {
+            status: StatusCode::FORBIDDEN,
+        };
+        assert_eq!(expired.code(), "url_expired");
+        let Decision::Dead(death) = decide(partial(vec![expired]), 1) else {
+            panic!("not dead")
+        };
+        assert_eq!(death.reason, Reason::AttachmentUnavailable);
     }
 }

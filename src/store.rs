@@ -391,11 +391,11 @@ impl Bucket {
     async fn patiently<T, F: Future<Output = Result<T, Cause>>>(
         &self,
         patience: Duration,
-        what: &str,
+        what: &'static str,
         attempt: impl FnMut() -> F,
     ) -> Result<T, StoreError> {
         self.outage
-            .wait_out(patience, attempt)
+            .wait_out(what, patience, attempt)
             .await
             .map_err(|source| self.error(what, source))
     }

@@ -6,7 +6,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{
     manifest::EntryStatus,
-    pipeline::{End, Outcome},
+    pipeline::{End, Missing, Outcome},
     settle::Decision,
 };
 
@@ -47,6 +47,14 @@ pub fn init(format: LogFormat, level: &str) {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    // A panic's own words may quote what it choked on: the place is enough to find it.
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        tracing::error!(
+            at,
+            "callvault failed on something that it should not: a bug, please report it"
+        );
+    }));
 }
 
 /// The longest error in one line, in bytes.
@@ -203,9 +211,15 @@ pub fn label(outcome: &Outcome, decision: &Decision) -> &'static str {
         (Decision::Ack, End::Ignored { .. }) => "ignored",
         (Decision::Ack, End::Duplicate) => "duplicate",
         (Decision::Ack, End::Partial(_)) => "partial",
-        (Decision::Ack, End::Archived | End::Invalid(_) | End::NotOurs(_)) => "archived",
+        (Decision::Ack, End::Archived | End::Invalid(_) | End::NotOurs(_) | End::Panicked) => {
+            "archived"
+        }
     }
 }
+
+/// What is said of an event that brings out a bug.
+pub const PANICKED: &str =
+    "callvault itself failed on this event, which is a bug: its log says where";
 
 /// How many reasons one line tells.
 const MOST_REASONS: usize = 5;
@@ -215,10 +229,11 @@ pub fn reason(outcome: &Outcome) -> String {
     match &outcome.end {
         End::Invalid(error) => error.to_string(),
         End::NotOurs(fault) => chain(fault),
-        End::Partial(errors) => {
+        End::Panicked => PANICKED.into(),
+        End::Partial(missing) => {
             // A hostile event may have many, each different: the first of each code tells enough.
             let mut codes = BTreeMap::new();
-            for error in errors {
+            for Missing { error, .. } in missing {
                 codes.entry(error.code()).or_insert((error, 0_usize)).1 += 1;
             }
             let words = codes

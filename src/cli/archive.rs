@@ -171,7 +171,7 @@ fn label(outcome: &Outcome) -> &'static str {
         End::Duplicate => "duplicate",
         End::Archived => "archived",
         End::Partial(_) => "partial",
-        End::NotOurs(_) => "failed",
+        End::NotOurs(_) | End::Panicked => "failed",
     }
 }
 
@@ -203,7 +203,7 @@ impl Totals {
             End::Duplicate => &mut self.duplicate,
             End::Archived => &mut self.archived,
             End::Partial(_) => &mut self.partial,
-            End::NotOurs(_) => &mut self.failed,
+            End::NotOurs(_) | End::Panicked => &mut self.failed,
         };
         *count += 1;
         for entry in &outcome.entries {

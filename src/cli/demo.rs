@@ -16,6 +16,7 @@ use std::{
 use anyhow::Context;
 use bytes::Bytes;
 use bytesize::ByteSize;
+use chrono::Utc;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -97,7 +98,7 @@ impl Demo {
             let attempt = message.tries + 1;
             let started = Instant::now();
             let outcome = archive(&parts.archivist, &message, attempt, parts.job_time).await;
-            let decision = rules.decide(&outcome, attempt);
+            let decision = rules.decide(&outcome, attempt, Utc::now());
             telemetry::settled(&outcome, &decision, attempt, started.elapsed());
             if let Decision::Retry { delay, .. } = decision
                 && attempt < TRIES

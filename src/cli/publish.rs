@@ -153,10 +153,8 @@ async fn publish(
     };
     let id = envelope.request_id.as_deref().and_then(short);
     let properties = message::fresh(id.as_deref());
-    match publisher
-        .publish(exchange, &name, properties, &found.body)
-        .await
-    {
+    let turn = publisher.turn(exchange).await;
+    match turn.publish(exchange, &name, properties, &found.body).await {
         Ok(()) => Ok(Outcome::Published),
         Err(error @ QueueError::Unroutable { .. }) => {
             let outcome = if name == CALL_ANALYZED {

@@ -11,7 +11,7 @@ use crate::{
     fetch::Fetcher,
     manifest::Worker,
     outage::Outage,
-    pipeline::Archivist,
+    pipeline::{Archivist, Turns},
     store::{Bucket, Stores},
 };
 
@@ -107,6 +107,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         manifests,
         include_event: archive.include_event,
         worker: Worker::this(),
+        turns: Turns::default(),
     };
     Ok(Parts {
         archivist,

@@ -105,6 +105,15 @@ fn the_queue_is_one_that_the_broker_would_take() {
         [queue] | url = 'amqp://[::1]:5672/%2f' => 2: queue.url: an IPv6 address
         [queue] | url = 'amqp://h:5672/' => 2: queue.url: a single `/` at the end names the virtual host "", not the default one; end with `/%2f`
         [queue] | url = 'amqp://h/a/b' => 2: queue.url: a virtual host with an unencoded `/`
+        [queue] | url = 'amqp://h?heartbeat=0' => 2: queue.url: a heartbeat that is not a number of seconds, or is none at all
+        [queue] | url = 'amqp://h?frame_max=x' => 2: queue.url: frame_max is not a number of bytes
+        [queue] | url = 'amqp://h?hartbeat=1' => 2: queue.url: an unknown parameter, "hartbeat"; the parameters are heartbeat
+        [queue] | url = 'amqp://h?cacertfile=ca.pem' => 2: queue.url: cacertfile without TLS; write amqps:// in front
+        [queue] | url = 'amqps://h?cacertfile=nowhere.pem' => 2: queue.url: cacertfile "nowhere.pem" cannot be read
+        [queue] | url = 'amqps://h?verify=verify_none' => 2: queue.url: the broker's certificate is always verified
+        [queue] | url = 'amqps://h?certfile=/dev/null' => 2: queue.url: certfile without keyfile
+        [queue] | url = 'amqps://h?keyfile=/dev/null' => 2: queue.url: keyfile without certfile
+        [queue] | url = 'amqps://h?auth_mechanism=anonymous' => 2: queue.url: an auth_mechanism that callvault does not have
 "#,
     );
 }

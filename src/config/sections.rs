@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use secrecy::SecretString;
+
 use super::{
-    Archive, Fetch, Http, Limits, Queue,
+    Archive, Fetch, Http, Limits, Queue, broker,
     buckets::Names,
     folder::Folder,
     mistake::{Fault, quoted},
@@ -15,7 +17,7 @@ use super::{
 const MIB: u64 = bytesize::MIB;
 const GIB: u64 = bytesize::GIB;
 
-pub(super) fn queue(mut section: Section<'_>) -> Queue {
+pub(super) fn queue(mut section: Section<'_>, folder: &Folder) -> Queue {
     let declare = section.or("declare", true);
     let routing_keys = section
         .list("routing_keys", |key| short(key, 255))
@@ -31,7 +33,7 @@ pub(super) fn queue(mut section: Section<'_>) -> Queue {
     }
     let queue = Queue {
         url: section
-            .take("url", urls::broker)
+            .take("url", |url: SecretString| broker::uri(&url, folder))
             .unwrap_or_else(|| "amqp://guest:guest@127.0.0.1:5672/%2f".into()),
         exchange: section.take("exchange", |name| short(name, 255)).unwrap_or_else(|| "calls".to_owned()),
         routing_keys,

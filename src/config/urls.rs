@@ -2,44 +2,9 @@
 
 use std::path::Path;
 
-use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::mistake::{Fault, quoted};
-
-/// The broker's address, if the client library would understand it as it is meant.
-pub(super) fn broker(url: SecretString) -> Result<SecretString, Fault> {
-    const FORM: &str =
-        "write amqp://USER:PASSWORD@HOST:PORT/VHOST, with special characters percent-encoded";
-    let Ok(parsed) = Url::parse(url.expose_secret()) else {
-        return Err(Fault::new("not a URL", FORM));
-    };
-    if !matches!(parsed.scheme(), "amqp" | "amqps") {
-        return Err(Fault::new("neither an amqp:// nor an amqps:// URL", FORM));
-    }
-    match parsed.host() {
-        None => return Err(Fault::new("no host in the URL", FORM)),
-        // The client library would silently go to localhost instead.
-        Some(Host::Ipv6(_)) => {
-            return Err(Fault::new(
-                "an IPv6 address is not supported here",
-                "write a host name that leads to it",
-            ));
-        }
-        Some(_) => {}
-    }
-    match parsed.path() {
-        "/" => Err(Fault::new(
-            "a single `/` at the end names the virtual host \"\", not the default one",
-            "end with `/%2f` for the default virtual host `/`",
-        )),
-        path if path.matches('/').count() > 1 => Err(Fault::new(
-            "a virtual host with an unencoded `/`",
-            "write each further `/` as `%2f`",
-        )),
-        _ => Ok(url),
-    }
-}
 
 /// A bucket's URL; that of a folder is made absolute, seen from the configuration file.
 pub(super) fn bucket(url: &str, folder: &Path) -> Result<String, Fault> {

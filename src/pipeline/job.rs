@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,7 +23,7 @@ pub struct Job {
     pub body: Bytes,
     /// The how-manieth try this is, from 1.
     pub attempt: u32,
-    /// Whether an earlier try may have left a manifest. A first delivery pays no request to find out.
+    /// Whether an earlier try is known to have been made, which may have left a manifest.
     pub seen_before: bool,
     /// When its downloads must have ended.
     pub deadline: Instant,
@@ -56,9 +57,20 @@ pub enum End {
     /// The manifest is complete, and durable.
     Archived,
     /// What could be had is archived; a partial manifest says what is missing, for these reasons.
-    Partial(Vec<FetchError>),
+    Partial(Vec<Missing>),
     /// A fault that is not the event's: nothing is decided about it.
     NotOurs(Fault),
+    /// callvault itself failed: a bug, that this event brings out.
+    Panicked,
+}
+
+/// An attachment that could not be had.
+#[derive(Debug)]
+pub struct Missing {
+    /// Why.
+    pub error: FetchError,
+    /// When its URL says that it expires.
+    pub expires: Option<DateTime<Utc>>,
 }
 
 /// A fault of ours: the event has nothing to do with it.
@@ -85,6 +97,17 @@ pub enum Fault {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl Outcome {
+    /// Of a message that says nothing of a call and a request.
+    pub(super) fn without_ids(end: End) -> Self {
+        Self {
+            ids: None,
+            end,
+            entries: Vec::new(),
+        }
+    }
 }
 
 impl Job {

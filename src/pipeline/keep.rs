@@ -2,13 +2,13 @@
 
 use std::{io, sync::Arc};
 
-use super::{Archivist, Fault, Job, Kept, Stop, about::about};
+use super::{Archivist, Fault, Job, Kept, Missing, Stop, about::about};
 use crate::{
     attachment::Planned,
     body::{Body, blocking},
     check::{Facts, Problem},
     event::CallAnalyzed,
-    fetch::{FetchError, Fetched, Source},
+    fetch::{FetchError, Fetched, Source, expiry},
     manifest::{Entry, Object},
     metadata,
     store::{Bucket, Put},
@@ -36,7 +36,7 @@ impl Archivist {
         }
         let checked = match self.fetch_checked(planned, job).await? {
             Ok(checked) => checked,
-            Err(error) => return Ok((Entry::unavailable(planned, &error), Some(error))),
+            Err(error) => return Ok(missing(planned, error)),
         };
         match self.put(call, planned, &checked, job).await? {
             Put::Stored => Ok((checked.entry(planned), None)),
@@ -82,7 +82,7 @@ impl Archivist {
             Ok(_) => {
                 return Err(contended(planned));
             }
-            Err(error) => return Ok((Entry::unavailable(planned, &error), Some(error))),
+            Err(error) => return Ok(missing(planned, error)),
         };
         let about = about(call, planned, &again);
         let (body, patience) = (&again.body, job.patience());
@@ -114,7 +114,11 @@ impl Archivist {
                 fetched => Ok(fetched),
             }
         };
-        match self.spool.wait_out(job.patience(), fetch).await? {
+        match self
+            .spool
+            .wait_out("spool a download", job.patience(), fetch)
+            .await?
+        {
             Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source).await?)),
             Err(error) => Ok(Err(error)),
         }
@@ -170,6 +174,12 @@ impl Archivist {
             .get(name)
             .ok_or_else(|| io::Error::other(format!("no bucket is called {name:?}")))
     }
+}
+
+fn missing(planned: &Planned<'_>, error: FetchError) -> Kept {
+    let entry = Entry::unavailable(planned, &error);
+    let expires = expiry::of(&planned.listed.url);
+    (entry, Some(Missing { error, expires }))
 }
 
 fn contended(planned: &Planned<'_>) -> Stop {

@@ -1,13 +1,13 @@
 //! Taking deliveries: one task each, through whatever happens to the broker.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::BackoffBuilder;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use lapin::{
     Channel, Connection, Consumer,
     message::Delivery,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use tokio::{
@@ -16,13 +16,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    QueueError, backoff,
-    handler::{Handler, told},
-    session::connect,
-    topology, within,
-};
-use crate::{config, pipeline::Archivist, telemetry};
+use super::{QueueError, backoff, handler::Handler, session::connect, topology, within};
+use crate::{config, outage::Outage, pipeline::Archivist, telemetry};
 
 /// For an answer of the broker's that needs no disk.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -33,6 +28,9 @@ const STEADY: Duration = Duration::from_secs(30);
 
 /// How often a full worker looks whether its session is still there.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// What a worker does with the broker, in its log.
+const CONSUME: &str = "consume";
 
 /// A consumer tag that tells the operator whose it is.
 const TAG: &str = "callvault";
@@ -48,6 +46,9 @@ pub struct Worker {
     jobs: TaskTracker,
     /// One permit a job. The broker counts the deliveries of one session; jobs outlive theirs.
     places: Arc<Semaphore>,
+    /// Cancelled when the grace is over: then jobs are dropped where they stand.
+    give_up: CancellationToken,
+    outage: Outage,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -64,6 +65,8 @@ impl Worker {
             places: Arc::new(Semaphore::new(queue.prefetch.into())),
             queue,
             jobs: TaskTracker::new(),
+            give_up: CancellationToken::new(),
+            outage: Outage::of("the broker"),
             readiness: watch::Sender::new(Err("not connected to the broker yet".into())),
         }
     }
@@ -99,12 +102,9 @@ impl Worker {
                 Err(error) => error,
             };
             let pause = pauses.next().unwrap_or(ANSWER);
+            self.outage.fails(CONSUME, &error);
             let reason = telemetry::chain(&error);
-            tracing::warn!(
-                error = reason,
-                retry_in_ms = pause.as_millis(),
-                "not consuming"
-            );
+            tracing::debug!(reason, pause_ms = pause.as_millis(), "not consuming");
             self.set_readiness(Err(format!("not consuming: {reason}")));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -145,6 +145,7 @@ impl Worker {
         stop: &CancellationToken,
         grace: Duration,
     ) -> Result<(), QueueError> {
+        self.outage.works(CONSUME);
         tracing::info!(
             queue = self.queue.name,
             prefetch = self.queue.prefetch,
@@ -215,24 +216,21 @@ impl Worker {
                 in_flight = self.jobs.len(),
                 "the grace is over; the rest goes back to the queue"
             );
+            self.give_up.cancel();
+            self.jobs.wait().await;
         }
     }
 
-    /// Starts the job of one delivery. Should it panic, that message alone is handed back, as failed.
+    /// Starts the job of one delivery.
     fn start(&self, delivery: Delivery, place: OwnedSemaphorePermit) {
         // What was queued in this process when its channel broke is the broker's again.
         if !delivery.acker.usable() {
             return;
         }
-        let (handler, acker) = (Arc::clone(&self.handler), delivery.acker.clone());
+        let (handler, give_up) = (Arc::clone(&self.handler), self.give_up.clone());
         self.jobs.spawn(async move {
             let _place = place;
-            // Nothing that a panic may have left half done is looked at again.
-            let job = AssertUnwindSafe(handler.handle(delivery)).catch_unwind();
-            if job.await.is_err() {
-                tracing::error!("a job panicked; its message goes back to the queue");
-                told(&acker.reject(BasicRejectOptions { requeue: true }).await);
-            }
+            give_up.run_until_cancelled(handler.handle(delivery)).await;
         });
     }
 }

@@ -1,21 +1,29 @@
 //! One delivery, from its arrival to its settlement.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use backon::Retryable;
+use backon::BackoffBuilder;
 use bytes::Bytes;
+use chrono::Utc;
 use lapin::{BasicProperties, message::Delivery, options::BasicAckOptions};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
-use super::{QueueError, backoff, message, publisher::Publisher, topology::Names};
+use super::{backoff, message, publisher::Publisher, topology::Names};
 use crate::{
     config,
+    outage::Outage,
     pipeline::{Archivist, Job},
     settle::{Decision, Rules},
     telemetry,
 };
 
+/// What a queue of ours is to do, in the log.
+const TAKE: &str = "take a message";
 /// How long a message is kept that goes back to the work queue itself, lest it comes back at once.
 const BEFORE_REQUEUE: Duration = Duration::from_secs(1);
 
@@ -27,6 +35,10 @@ pub(super) struct Handler {
     rules: Rules,
     job_time: Duration,
     publisher: Publisher,
+    /// How each queue that messages are moved to is doing.
+    outages: HashMap<String, Outage>,
+    /// Settlements that came too late.
+    lost: AtomicU64,
 }
 
 impl Handler {
@@ -36,9 +48,14 @@ impl Handler {
         refusals: u32,
         job_time: Duration,
     ) -> Self {
+        let names = Names::of(queue);
+        let queues = names.all(&queue.retry_delays);
+        let outage = |queue: String| (queue.clone(), Outage::of(format!("queue {queue}")));
         Self {
             archivist,
-            names: Names::of(queue),
+            outages: queues.map(outage).collect(),
+            names,
+            lost: AtomicU64::new(0),
             rules: Rules {
                 delays: queue.retry_delays.clone(),
                 refusals,
@@ -60,7 +77,7 @@ impl Handler {
         };
         let span = tracing::info_span!("event", attempt = job.attempt);
         let outcome = self.archivist.archive(&job).instrument(span).await;
-        let decision = self.rules.decide(&outcome, job.attempt);
+        let decision = self.rules.decide(&outcome, job.attempt, Utc::now());
         if self.settle(&delivery, &job, &decision).await {
             telemetry::settled(&outcome, &decision, job.attempt, started.elapsed());
         }
@@ -88,13 +105,13 @@ impl Handler {
             }
             // A copy at the queue's end, not a return: returns are counted, and too many are a death.
             Decision::Requeue => {
-                tokio::time::sleep(BEFORE_REQUEUE).await;
+                sleep(BEFORE_REQUEUE).await;
                 let properties = message::retried(&delivery.properties, job.attempt - 1);
                 self.move_to(&self.names.work, properties, job, delivery)
                     .await
             }
         };
-        moved && told(&delivery.acker.ack(BasicAckOptions::default()).await)
+        moved && self.told(&delivery.acker.ack(BasicAckOptions::default()).await)
     }
 
     /// Publishes a message to another queue of ours, for as long as it takes. Whether it is there: it
@@ -106,42 +123,40 @@ impl Handler {
         job: &Job,
         delivery: &Delivery,
     ) -> bool {
-        let publish = || async {
-            let turn = self.publisher.turn().await;
+        let mut pauses = backoff().build();
+        loop {
+            let turn = self.publisher.turn(queue).await;
             // The broker has given a void delivery to somebody else: a copy would be one too many.
             if !delivery.acker.usable() {
-                return Ok(false);
+                return false;
             }
-            turn.publish("", queue, properties.clone(), &job.body)
-                .await
-                .map(|()| true)
-        };
-        let moved: Result<bool, QueueError> = publish
-            .retry(backoff())
-            .notify(|error, _| {
-                let error = telemetry::chain(error);
-                tracing::warn!(
-                    error,
-                    queue,
-                    "cannot move a message; it stays unacknowledged meanwhile"
-                );
-            })
-            .await;
-        moved.unwrap_or(false)
+            let published = turn.publish("", queue, properties.clone(), &job.body).await;
+            let outage = self.outages.get(queue);
+            match published {
+                Ok(()) => {
+                    outage.inspect(|outage| outage.works(TAKE));
+                    return true;
+                }
+                Err(error) => outage.inspect(|outage| outage.fails(TAKE, &error)),
+            };
+            sleep(pauses.next().unwrap_or(BEFORE_REQUEUE)).await;
+        }
     }
-}
 
-/// Whether the broker was told of a settlement. On a channel that is gone it is lost, and harmless: the
-/// redelivery finds the manifest.
-pub(super) fn told(settlement: &lapin::Result<bool>) -> bool {
-    let lost = match settlement {
-        Ok(true) => return true,
-        Ok(false) => "its channel is gone".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    tracing::info!(
-        lost,
-        "a settlement came too late; the message is delivered again"
-    );
-    false
+    /// Whether the broker was told of a settlement. On a channel that is gone it is lost, and harmless:
+    /// the redelivery finds the manifest.
+    fn told(&self, settlement: &lapin::Result<bool>) -> bool {
+        let why = match settlement {
+            Ok(true) => return true,
+            Ok(false) => "its channel is gone".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::info!(
+            why,
+            lost,
+            "a settlement came too late; the message is delivered again"
+        );
+        false
+    }
 }

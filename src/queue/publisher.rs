@@ -1,30 +1,42 @@
 //! Publishing with confirms: a message counts as published once the broker says that it has it.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use secrecy::SecretString;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::{QueueError, session::connect, within};
 
 /// For a confirm; a quorum queue answers once a majority has the message on disk.
 const CONFIRM: Duration = Duration::from_secs(30);
 
-/// Publishes messages one at a time, on a connection of its own: a broker under memory or disk alarm
-/// blocks the connections that publish, and must not block acknowledgements with them.
+/// Publishes messages, on a connection of its own: a broker under memory or disk alarm blocks the
+/// connections that publish, and must not block acknowledgements with them.
+///
+/// Messages go one at a time in each lane, so that a returned message is known to be the one that was
+/// published last. A queue without a leader holds up its own lane alone.
 #[derive(Debug)]
 pub struct Publisher {
     url: SecretString,
-    open: Mutex<Option<Open>>,
+    connection: AsyncMutex<Option<Arc<Connection>>>,
+    lanes: Mutex<HashMap<String, Lane>>,
 }
+
+/// What messages to one place go through; empty until the first, and after a failure.
+type Lane = Arc<AsyncMutex<Option<Open>>>;
 
 #[derive(Debug)]
 struct Open {
-    connection: Connection,
+    connection: Arc<Connection>,
     channel: Channel,
 }
 
@@ -33,34 +45,27 @@ impl Publisher {
     pub fn new(url: SecretString) -> Self {
         Self {
             url,
-            open: Mutex::new(None),
+            connection: AsyncMutex::default(),
+            lanes: Mutex::default(),
         }
     }
 
-    /// Publishes a message that must reach a queue, and waits until it is safe there.
-    pub async fn publish(
-        &self,
-        exchange: &str,
-        routing_key: &str,
-        properties: BasicProperties,
-        body: &[u8],
-    ) -> Result<(), QueueError> {
-        self.turn()
-            .await
-            .publish(exchange, routing_key, properties, body)
-            .await
-    }
-
-    /// Waits until nobody else publishes.
-    pub async fn turn(&self) -> Turn<'_> {
+    /// Waits until nobody else publishes in the lane of that name.
+    pub async fn turn(&self, lane: &str) -> Turn<'_> {
+        let lane = self.lane(lane);
         Turn {
             publisher: self,
-            open: self.open.lock().await,
+            open: lane.lock_owned().await,
         }
+    }
+
+    fn lane(&self, name: &str) -> Lane {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lanes.entry(name.to_owned()).or_default())
     }
 
     async fn open(&self) -> Result<Open, QueueError> {
-        let connection = connect(&self.url, "publisher").await?;
+        let connection = self.connection().await?;
         let channel = within(CONFIRM, "open a channel", connection.create_channel()).await?;
         let confirm = channel.confirm_select(ConfirmSelectOptions::default());
         within(CONFIRM, "switch publisher confirms on", confirm).await?;
@@ -69,17 +74,28 @@ impl Publisher {
             channel,
         })
     }
+
+    /// The connection of all lanes, opened anew where it broke.
+    async fn connection(&self) -> Result<Arc<Connection>, QueueError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(open) = connection.as_ref().filter(|open| open.status().connected()) {
+            return Ok(Arc::clone(open));
+        }
+        let opened = Arc::new(connect(&self.url, "publisher").await?);
+        *connection = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
 }
 
 /// The right to publish one message.
 #[derive(Debug)]
 pub struct Turn<'a> {
     publisher: &'a Publisher,
-    open: MutexGuard<'a, Option<Open>>,
+    open: OwnedMutexGuard<Option<Open>>,
 }
 
 impl Turn<'_> {
-    /// See [`Publisher::publish`].
+    /// Publishes a message that must reach a queue, and waits until it is safe there.
     pub async fn publish(
         mut self,
         exchange: &str,

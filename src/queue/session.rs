@@ -1,12 +1,18 @@
 //! Connecting.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use lapin::{Connection, ConnectionProperties, uri::AMQPUri};
+use lapin::{
+    Connection, ConnectionProperties, runtime,
+    tcp::{OwnedIdentity, OwnedTLSConfig},
+    uri::{AMQPScheme, AMQPUri},
+};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{fs, net::TcpStream, time::timeout};
+use url::Url;
 
 use super::{QueueError, within};
+use crate::roots;
 
 /// For the TCP connection.
 const REACH: Duration = Duration::from_secs(10);
@@ -26,18 +32,55 @@ pub async fn connect(url: &SecretString, role: &str) -> Result<Connection, Queue
     let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| QueueError::Uri)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     uri.query.frame_max.get_or_insert(FRAME_MAX);
+    let tls = match uri.scheme {
+        AMQPScheme::AMQP => OwnedTLSConfig::default(),
+        AMQPScheme::AMQPS => tls(url).await?,
+    };
     reach(&uri).await?;
     let name = format!(
         "callvault {role} {}",
         gethostname::gethostname().to_string_lossy()
     );
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    within(
-        HANDSHAKE,
-        "open a connection",
-        Connection::connect_uri(uri, properties),
-    )
-    .await
+    let connected = async {
+        let runtime = runtime::default_runtime()?;
+        Connection::connect_uri_with_config(uri, properties, tls, runtime).await
+    };
+    within(HANDSHAKE, "open a connection", connected).await
+}
+
+/// Authorities and the client's certificate, read anew for each connection: certificates are renewed
+/// while a worker runs.
+async fn tls(url: &SecretString) -> Result<OwnedTLSConfig, QueueError> {
+    let url = Url::parse(url.expose_secret()).map_err(|_| QueueError::Uri)?;
+    let mut authorities = roots::beside_the_environments_in_pem();
+    if let Some(pem) = file(&url, "cacertfile").await? {
+        authorities.push_str(&String::from_utf8_lossy(&pem));
+    }
+    let certificate = file(&url, "certfile").await?;
+    let identity = match (certificate, file(&url, "keyfile").await?) {
+        (Some(pem), Some(key)) => Some(OwnedIdentity::PKCS8 { pem, key }),
+        _ => None,
+    };
+    Ok(OwnedTLSConfig {
+        identity,
+        cert_chain: (!authorities.is_empty()).then_some(authorities),
+    })
+}
+
+/// The file that a parameter of the URI names, if it names one.
+async fn file(url: &Url, parameter: &'static str) -> Result<Option<Vec<u8>>, QueueError> {
+    let mut parameters = url.query_pairs();
+    let Some((_, path)) = parameters.find(|(name, _)| name == parameter) else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(path.into_owned());
+    let read = fs::read(&path).await;
+    read.map(Some).map_err(|source| QueueError::File {
+        parameter,
+        path,
+        source,
+    })
 }
 
 /// Whether anything listens there, before the client commits a thread to it.

@@ -13,7 +13,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{QueueError, within};
+use super::{QueueError, refusal, within};
 use crate::config;
 
 /// For one declaration. A quorum queue may have to elect a leader first.
@@ -46,6 +46,14 @@ impl Names {
             .to_string()
             .replace(' ', "");
         format!("{}.retry.{delay}", self.work)
+    }
+
+    /// All queues that messages are published to by name.
+    pub fn all(&self, delays: &[Duration]) -> impl Iterator<Item = String> {
+        let retries = delays.iter().map(|delay| self.retry(*delay));
+        [self.work.clone(), self.dead.clone()]
+            .into_iter()
+            .chain(retries)
     }
 }
 
@@ -96,7 +104,7 @@ async fn visit(channel: &Channel, queue: &config::Queue, create: bool) -> Result
                 QueueBindOptions::default(),
                 FieldTable::default(),
             );
-            within(ANSWER, "bind the work queue", bind).await?;
+            answered(bind, &format!("queue {:?}", names.work)).await?;
         }
     }
     Ok(())
@@ -115,7 +123,7 @@ async fn exchange(
     let name = ShortString::from(queue.exchange.as_str());
     let declare =
         channel.exchange_declare(name, ExchangeKind::Topic, options, FieldTable::default());
-    within(ANSWER, "declare the exchange", declare).await
+    answered(declare, &format!("exchange {:?}", queue.exchange)).await
 }
 
 async fn declare(
@@ -130,16 +138,18 @@ async fn declare(
         ..Default::default()
     };
     let declare = channel.queue_declare(name.into(), options, arguments);
-    match within(ANSWER, "declare a queue", declare).await {
-        Ok(_) => Ok(()),
-        Err(QueueError::Broker { source, .. }) => {
-            let what = format!(
-                "{} the queue {name}",
-                if create { "declare" } else { "find" }
-            );
-            Err(QueueError::Broker { what, source })
-        }
-        Err(error) => Err(error),
+    answered(declare, &format!("queue {name:?}"))
+        .await
+        .map(drop)
+}
+
+async fn answered<T>(
+    declare: impl Future<Output = lapin::Result<T>>,
+    what: &str,
+) -> Result<T, QueueError> {
+    match within(ANSWER, "declare an exchange or a queue", declare).await {
+        Err(QueueError::Broker { source, .. }) => Err(refusal::explained(source, what)),
+        answer => answer,
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod archiving;
 mod commands;
+mod connecting;
 mod deploying;
 mod failing;
 mod harness;

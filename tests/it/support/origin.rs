@@ -28,6 +28,8 @@ pub(crate) enum Reply {
     Chunked,
     /// A status and nothing else.
     Status(u16),
+    /// A status with `Retry-After`.
+    RetryAfter(u16, String),
     /// 302 to a URL, absolute or relative.
     Redirect(String),
     /// The `Content-Length` of the whole, then only this many bytes and the end of the connection.
@@ -141,6 +143,13 @@ async fn answer(
     };
     Ok(match reply {
         Reply::Status(code) => status(code),
+        Reply::RetryAfter(code, pause) => {
+            let mut response = status(code);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, pause.parse().unwrap());
+            response
+        }
         Reply::Redirect(to) => {
             let mut response = status(302);
             response

@@ -1,0 +1,112 @@
+//! What the broker says when it refuses a declaration, in an operator's words.
+
+use lapin::{
+    ErrorKind,
+    protocol::{AMQPErrorKind, AMQPSoftError},
+};
+
+use super::QueueError;
+
+/// An argument that differs between what is there and what was to be declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inequivalent {
+    argument: String,
+    wanted: String,
+    found: String,
+}
+
+/// Says what is wrong with `what`, such as `queue "callvault"`, and what to do.
+pub(super) fn explained(error: lapin::Error, what: &str) -> QueueError {
+    let what = what.to_owned();
+    let ErrorKind::ProtocolError(refusal) = error.kind() else {
+        return QueueError::broker(format!("declare the {what}"))(error);
+    };
+    match refusal.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::Missing { what },
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => QueueError::Forbidden {
+            what,
+            source: error,
+        },
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+            match inequivalent(refusal.get_message().as_str()) {
+                Some(Inequivalent {
+                    argument,
+                    wanted,
+                    found,
+                }) => QueueError::Mismatch {
+                    what,
+                    argument,
+                    wanted,
+                    found,
+                },
+                None => QueueError::broker(format!("declare the {what}"))(error),
+            }
+        }
+        _ => QueueError::broker(format!("declare the {what}"))(error),
+    }
+}
+
+/// RabbitMQ's own words, which have been the same since 3.8: `PRECONDITION_FAILED - inequivalent arg
+/// 'x-message-ttl' for queue 'q' in vhost '/': received the value '200' of type 'signedint' but current is
+/// none`, or for exchanges and flags `received 'topic' but current is 'direct'`.
+fn inequivalent(message: &str) -> Option<Inequivalent> {
+    let (_, rest) = message.split_once("inequivalent arg '")?;
+    let (argument, rest) = rest.split_once('\'')?;
+    let (_, rest) = rest.split_once("received ")?;
+    let (wanted, found) = rest.split_once(" but current is ")?;
+    let value = |words: &str| {
+        let words = words.trim_start_matches("the value ");
+        let value = words
+            .split_once(" of type ")
+            .map_or(words, |(value, _)| value);
+        value.trim_matches('\'').to_owned()
+    };
+    Some(Inequivalent {
+        argument: argument.to_owned(),
+        wanted: value(wanted),
+        found: value(found),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_s_words_tell_which_argument_differs() {
+        for (message, argument, wanted, found) in [
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '200' \
+                 of type 'long' but current is the value '1000' of type 'signedint'",
+                "x-message-ttl",
+                "200",
+                "1000",
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'a 'quoted' one' in vhost '/': received \
+                 the value '20' of type 'signedint' but current is none",
+                "x-delivery-limit",
+                "20",
+                "none",
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'calls' in vhost '/': received 'topic' but \
+                 current is 'direct'",
+                "type",
+                "topic",
+                "direct",
+            ),
+        ] {
+            let expected = Inequivalent {
+                argument: argument.into(),
+                wanted: wanted.into(),
+                found: found.into(),
+            };
+            assert_eq!(inequivalent(message), Some(expected));
+        }
+        assert_eq!(
+            inequivalent("PRECONDITION_FAILED - unknown delivery tag 3"),
+            None
+        );
+    }
+}

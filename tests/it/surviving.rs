@@ -6,6 +6,7 @@
 //! of, and when a fault strikes, comes from a seed that a failing test tells ([`crate::support::load`]).
 
 mod broker;
+mod cluster;
 mod delivery;
 mod disk;
 mod origin;
@@ -19,7 +20,7 @@ use crate::support::{
     amqp::{Amqp, Message},
     audit::{Archive, Explained},
     config::{BUCKETS, Setup},
-    load::Load,
+    load::{Call, Load},
     origin::{Origin, Reply},
     s3::S3,
     servers,
@@ -137,15 +138,24 @@ impl Scene {
 
     /// Publishes the load.
     async fn publish(&self) {
-        self.load
-            .publish(&self.amqp().await, &self.setup.exchange())
-            .await;
+        self.publish_but(0).await;
     }
 
     /// Publishes the load but for its last events.
     async fn publish_but(&self, last: usize) {
+        let calls = &self.load.calls;
+        self.publish_calls(&calls[..calls.len() - last]).await;
+    }
+
+    /// Publishes what [`Self::publish_but`] left.
+    async fn publish_last(&self, last: usize) {
+        let calls = &self.load.calls;
+        self.publish_calls(&calls[calls.len() - last..]).await;
+    }
+
+    async fn publish_calls(&self, calls: &[Call]) {
         let amqp = self.amqp().await;
-        for call in &self.load.calls[..self.load.calls.len() - last] {
+        for call in calls {
             call.publish(&amqp, &self.setup.exchange()).await;
         }
     }
@@ -212,6 +222,25 @@ async fn wait_times(worker: &Worker, text: &str, count: usize) {
     let what = format!("{count} times {text:?} in the worker's log");
     eventually(DEADLINE, &what, async || {
         (times(worker, text) >= count).then_some(())
+    })
+    .await;
+}
+
+/// How often a worker said that a part does not work, and that it works again.
+fn outages(worker: &Worker, part: &str) -> (usize, usize) {
+    let (log, part) = (worker.log(), format!("part=\"{part}\""));
+    let told = |text: &str| {
+        let lines = log.lines().filter(|line| line.contains(&part));
+        lines.filter(|line| line.contains(text)).count()
+    };
+    (told("does not work; waiting for it"), told("works again"))
+}
+
+/// Waits until a worker has said so many times that a part does not work.
+async fn wait_outage(worker: &Worker, part: &str, count: usize) {
+    let what = format!("outage {count} of {part}");
+    eventually(DEADLINE, &what, async || {
+        (outages(worker, part).0 >= count).then_some(())
     })
     .await;
 }

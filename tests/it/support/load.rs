@@ -94,13 +94,6 @@ impl Load {
         }
     }
 
-    /// Publishes every event, as the ingress does.
-    pub(crate) async fn publish(&self, amqp: &Amqp, exchange: &str) {
-        for call in &self.calls {
-            call.publish(amqp, exchange).await;
-        }
-    }
-
     pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
         self.calls.iter().flat_map(|call| &call.files)
     }
@@ -164,6 +157,7 @@ impl Call {
         &self.files[1].path
     }
 
+    /// Publishes it as the ingress does.
     pub(crate) async fn publish(&self, amqp: &Amqp, exchange: &str) {
         amqp.publish(
             exchange,

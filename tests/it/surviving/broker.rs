@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DEADLINE, Scene, wait_times};
+use super::{DEADLINE, Scene, outages, wait_outage};
 use crate::support::{
     audit::{Explained, consumers},
     http_client,
@@ -13,6 +13,7 @@ use crate::support::{
     worker::Worker,
 };
 
+const BROKER: &str = "the broker";
 const PREFETCH: u32 = 4;
 /// Events that are kept back until the fault is over.
 const LAST: usize = 7;
@@ -84,10 +85,12 @@ async fn a_broker_that_is_killed_and_comes_back_finds_the_worker_and_loses_nothi
     scene.wait_manifests(archived).await;
 
     broker.kill9().await;
-    worker.wait_log("not consuming").await;
+    wait_outage(&worker, BROKER, 1).await;
     assert_eq!(readiness(&worker).await.0, 503);
     broker.restart().await;
     wait_ready(&worker).await;
+
+    assert_eq!(outages(&worker, BROKER), (1, 1));
 
     publish_last_to_one_consumer(&scene).await;
     // What was at work was finished meanwhile, and found when it came again.
@@ -108,7 +111,7 @@ async fn a_connection_that_is_cut_again_and_again_loses_nothing_and_repeats_no_d
         archived += scene.load.dice.within(3..8);
         scene.wait_manifests(archived).await;
         proxy.cut();
-        wait_times(&worker, "not consuming", cut).await;
+        wait_outage(&worker, BROKER, cut).await;
         wait_ready(&worker).await;
     }
     publish_last_to_one_consumer(&scene).await;
@@ -128,7 +131,7 @@ async fn a_connection_that_falls_mute_is_noticed_by_its_heartbeats() {
     scene.wait_manifests(archived).await;
 
     proxy.set(Mode::BlackHole);
-    worker.wait_log("not consuming").await;
+    wait_outage(&worker, BROKER, 1).await;
     let (status, reason) = readiness(&worker).await;
     assert_eq!(status, 503, "{reason}");
     proxy.set(Mode::Pass);
@@ -160,7 +163,7 @@ async fn a_queue_that_is_deleted_is_declared_again_and_what_was_at_work_is_finis
         .await;
     }
     amqp.delete(scene.setup.queue()).await;
-    wait_times(&worker, " consuming ", 2).await;
+    wait_outage(&worker, BROKER, 1).await;
     wait_ready(&worker).await;
 
     publish_last_to_one_consumer(&scene).await;
@@ -187,7 +190,7 @@ async fn a_consumer_that_the_broker_times_out_starts_again_and_its_event_is_arch
         .always(slow.recording(), Reply::Drip { bytes, pause });
     let worker = scene.worker().await;
     scene.publish().await;
-    worker.wait_log("not consuming").await;
+    wait_outage(&worker, BROKER, 1).await;
     wait_ready(&worker).await;
     scene.audit([worker], Explained::default()).await;
 }

@@ -1,6 +1,6 @@
 //! A disk is full: this machine's fault, or the archive's, never the event's.
 
-use super::{Scene, times};
+use super::{DEADLINE, Scene, outages, wait_outage};
 use crate::support::{
     audit::{Archive, Explained},
     config::{BUCKETS, Setup},
@@ -9,8 +9,10 @@ use crate::support::{
     worker::{Worker, command},
 };
 
-const BEGINS: &str = "does not work; waiting for it";
-const ENDS: &str = "works again";
+/// Events that come when the disk is full.
+const LATER: usize = 12;
+/// As the log names it.
+const SPOOL: &str = "the spool folder";
 
 /// A worker that sees the disk, and consumes.
 async fn worker_on(disk: &Disk, scene: &Scene) -> Worker {
@@ -31,19 +33,14 @@ async fn a_full_spool_is_waited_for_and_nothing_is_charged() {
     disk.fill_but(12 << 20);
     let worker = worker_on(&disk, &scene).await;
     scene.publish().await;
-    worker.wait_log(BEGINS).await;
+    wait_outage(&worker, SPOOL, 1).await;
     // What stays in memory goes on; only the large ones wait.
     scene.wait_complete_but(2).await;
-    assert_eq!(times(&worker, ENDS), 0);
+    assert_eq!(outages(&worker, SPOOL), (1, 0));
 
     disk.free();
     scene.wait_complete_but(0).await;
-    assert_eq!((times(&worker, BEGINS), times(&worker, ENDS)), (1, 1));
-    assert!(
-        worker.log().contains("part=\"the spool folder\""),
-        "{}",
-        worker.log()
-    );
+    assert_eq!(outages(&worker, SPOOL), (1, 1));
     // Each try began a download, with growing pauses.
     scene
         .audit(
@@ -67,16 +64,19 @@ async fn an_archive_on_a_full_disk_is_waited_for_and_nothing_is_charged_or_downl
         ));
     }
     let scene = Scene::bare(setup, Archive::Folder(disk.outside()), broker, 16, 0).await;
-    disk.fill_but(100 << 10);
     let worker = worker_on(&disk, &scene).await;
-    scene.publish().await;
-    worker.wait_log(BEGINS).await;
-    assert!(scene.archive.manifests().await.len() < scene.load.calls.len());
+    scene.publish_but(LATER).await;
+    let archived = scene.load.calls.len() - LATER;
+    scene.archive.wait_complete(archived, DEADLINE).await;
+    disk.fill_but(0);
+    scene.publish_last(LATER).await;
+    worker.wait_log("part=\"bucket ").await;
 
     disk.free();
     scene.wait_complete_but(0).await;
-    let (began, ended) = (times(&worker, BEGINS), times(&worker, ENDS));
-    assert_eq!(began, ended);
-    assert!(began <= 2, "once a bucket: {}", worker.log());
+    for bucket in BUCKETS {
+        let (begun, ended) = outages(&worker, &format!("bucket {bucket}"));
+        assert!(begun == ended && begun <= 1, "{}", worker.log());
+    }
     scene.audit([worker], Explained::default()).await;
 }

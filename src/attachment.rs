@@ -23,6 +23,8 @@ use crate::{
 const OTHER: &str = "other";
 /// The most that an attachment of the kind `other` may have, in bytes.
 const OTHER_MAX_SIZE: u64 = 64 << 20;
+/// The default template; manifests have keys of this shape whatever the configuration says.
+const DEFAULT_KEY: &str = "{date}/{call_id}/{request_id}/{file}";
 /// A key's last segment that is never given to an attachment.
 const MANIFEST: &str = "manifest.json";
 
@@ -108,6 +110,13 @@ impl Planner {
             .iter()
             .map(|listed| self.place(call, listed, &mut taken))
             .collect()
+    }
+
+    /// Whether a key, below a bucket's prefix, has the shape of callvault's: as this configuration makes
+    /// them, or as the default one does, which manifests always have.
+    pub fn could_be(&self, key: &str) -> bool {
+        self.template.could_make(key)
+            || KeyTemplate::parse(DEFAULT_KEY).is_ok_and(|default| default.could_make(key))
     }
 
     fn place<'a>(&self, call: &CallAnalyzed, listed: &'a Listed, taken: &mut Taken) -> Planned<'a> {

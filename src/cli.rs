@@ -7,6 +7,7 @@ mod events;
 mod publish;
 mod run;
 mod setup;
+mod sweep;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -61,6 +62,8 @@ enum Command {
     Publish(publish::Publish),
     /// Checks the configuration, and says how to mend each mistake.
     Check(check::Check),
+    /// Aborts stale multipart uploads, and removes a folder's leftover temporary files.
+    Sweep(sweep::Sweep),
 }
 
 /// How a command ended.
@@ -130,6 +133,7 @@ impl Cli {
             Command::Archive(archive) => archive.execute(config).await,
             Command::Publish(publish) => publish.execute(config).await,
             Command::Check(check) => check.execute(config).await,
+            Command::Sweep(sweep) => sweep.execute(config).await,
         };
         result.unwrap_or_else(|failure| {
             match failure.error.downcast_ref::<Mistakes>() {

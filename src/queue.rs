@@ -10,6 +10,7 @@ pub mod message;
 pub mod publisher;
 mod refusal;
 mod session;
+mod suspects;
 pub mod topology;
 
 use std::{path::PathBuf, time::Duration};

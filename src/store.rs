@@ -5,25 +5,32 @@
 //! backoff until it succeeds or the caller's patience ends.
 
 mod open;
+mod promise;
+mod small;
+mod sweep;
 mod upload;
+mod uploads;
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::join_all};
 use object_store::{
-    Attribute, AttributeValue, Attributes, Error as BackendError, ObjectStore, ObjectStoreExt,
-    PutMode, PutOptions, UpdateVersion, path::Path,
+    Attribute, AttributeValue, Attributes, Error as BackendError, GetOptions, ObjectStore,
+    ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path,
 };
+use tokio_util::task::TaskTracker;
 
+use self::{open::Opened, uploads::Uploads};
+pub use self::{
+    promise::{Finding, Promise},
+    sweep::{Leftover, Leftovers, Removed},
+};
 use crate::{
     body::{Body, Budget},
     config,
     outage::Outage,
 };
-
-/// The largest manifest that is read back, in bytes.
-const LARGEST_MANIFEST: u64 = 64 << 20;
 
 /// All configured buckets, by name.
 #[derive(Debug)]
@@ -35,9 +42,13 @@ pub struct Bucket {
     name: String,
     store: Arc<dyn ObjectStore>,
     prefix: Path,
-    /// The directory, where the bucket is a folder.
-    folder: Option<PathBuf>,
+    /// What kind of store it is, and how its unfinished uploads are found.
+    uploads: Uploads,
+    /// Whether the store is asked for conditional writes; if not, callvault looks first.
+    conditional: bool,
     outage: Outage,
+    /// Uploads that are being aborted, and writes that must not be left half done.
+    tidying: TaskTracker,
 }
 
 /// A store's failure, after all patience.
@@ -129,19 +140,40 @@ impl Stores {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Bucket>> {
         self.0.values()
     }
+
+    /// Waits for what jobs that were given up have left to tidy: uploads to abort, files to remove. For
+    /// the end of a process, once no job runs any more; `false` where the time was too short.
+    pub async fn cleaned(&self, within: Duration) -> bool {
+        let all = join_all(self.iter().map(|bucket| {
+            bucket.tidying.close();
+            bucket.tidying.wait()
+        }));
+        tokio::time::timeout(within, all).await.is_ok()
+    }
 }
 
 impl Bucket {
     /// Builds a bucket's client; no request is made. All mistakes are returned together.
     pub fn open(settings: &config::Bucket) -> Result<Self, Vec<OptionMistake>> {
-        let (store, prefix, folder) = open::open(&settings.url, &settings.options)?;
+        let Opened {
+            store,
+            prefix,
+            uploads,
+            conditional,
+        } = open::open(&settings.url, &settings.options)?;
         let name = settings.name.clone();
+        if !conditional {
+            let weaker = promise::UNCONDITIONAL;
+            tracing::warn!(bucket = name, weaker, "a promise of this bucket is weaker");
+        }
         Ok(Self {
             outage: Outage::of(format!("bucket {name}")),
             name,
             store,
             prefix,
-            folder,
+            uploads,
+            conditional,
+            tidying: TaskTracker::new(),
         })
     }
 
@@ -164,98 +196,6 @@ impl Bucket {
         let path = self.path(key)?;
         let attempt = || self.put_new(&path, body, about, budget);
         self.patiently(patience, "store an object", attempt).await
-    }
-
-    /// Stores small bytes under a key where nothing is yet.
-    pub async fn create(
-        &self,
-        key: &str,
-        bytes: Bytes,
-        about: &About,
-        patience: Duration,
-    ) -> Result<Put, StoreError> {
-        let path = self.path(key)?;
-        let attempt = || async {
-            let options = PutOptions {
-                attributes: self.attributes(about),
-                ..PutMode::Create.into()
-            };
-            match self
-                .store
-                .put_opts(&path, bytes.clone().into(), options)
-                .await
-            {
-                Ok(_) => Ok(Put::Stored),
-                Err(BackendError::AlreadyExists { .. }) => Ok(Put::Occupied),
-                Err(error) => Err(error.into()),
-            }
-        };
-        self.patiently(patience, "create a manifest", attempt).await
-    }
-
-    /// Reads a small object, if there is one.
-    pub async fn find(&self, key: &str, patience: Duration) -> Result<Option<Found>, StoreError> {
-        let path = self.path(key)?;
-        let attempt = || async {
-            let result = match self.store.get(&path).await {
-                Ok(result) => result,
-                Err(BackendError::NotFound { .. }) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            if result.meta.size > LARGEST_MANIFEST {
-                return Err(io::Error::new(
-                    io::ErrorKind::FileTooLarge,
-                    "larger than any manifest",
-                )
-                .into());
-            }
-            let version = UpdateVersion {
-                e_tag: result.meta.e_tag.clone(),
-                version: result.meta.version.clone(),
-            };
-            Ok(Some(Found {
-                bytes: result.bytes().await?,
-                version,
-            }))
-        };
-        self.patiently(patience, "read a manifest", attempt).await
-    }
-
-    /// Replaces an object, if it still is what was found. `Occupied`: somebody else was faster.
-    pub async fn replace(
-        &self,
-        key: &str,
-        found: &Found,
-        bytes: Bytes,
-        about: &About,
-        patience: Duration,
-    ) -> Result<Put, StoreError> {
-        let path = self.path(key)?;
-        let attempt = || async {
-            if let Some(folder) = &self.folder {
-                self.replace_in_folder(folder, &path, found, bytes.clone())
-                    .await
-            } else {
-                let mode = PutMode::Update(found.version.clone());
-                let options = PutOptions {
-                    attributes: self.attributes(about),
-                    ..mode.into()
-                };
-                match self
-                    .store
-                    .put_opts(&path, bytes.clone().into(), options)
-                    .await
-                {
-                    Ok(_) => Ok(Put::Stored),
-                    Err(BackendError::Precondition { .. } | BackendError::NotFound { .. }) => {
-                        Ok(Put::Occupied)
-                    }
-                    Err(error) => Err(error.into()),
-                }
-            }
-        };
-        self.patiently(patience, "replace a manifest", attempt)
-            .await
     }
 
     /// Reads a whole object back into a body. The caller holds no other body meanwhile.
@@ -295,15 +235,24 @@ impl Bucket {
         budget: &Budget,
         patience: Duration,
     ) -> Result<(), StoreError> {
-        let what = "overwrite an object";
-        if let Some(parts) = staged.parts {
-            return parts
-                .complete()
-                .await
-                .map_err(|error| self.error(what, error));
-        }
-        let attempt = || self.write_small(&staged.path, body, about, budget);
-        self.patiently(patience, what, attempt).await
+        let Staged { path, mut parts } = staged;
+        let path = &path;
+        let attempt = || {
+            // An upload can be completed once; after a failure its parts are sent anew.
+            let parts = parts.take();
+            async move {
+                let parts = match parts {
+                    None => self.send_large(path, body, about, budget).await?,
+                    sent => sent,
+                };
+                match parts {
+                    Some(parts) => self.complete(parts, path, body).await,
+                    None => self.write_small(path, body, about, budget).await,
+                }
+            }
+        };
+        self.patiently(patience, "overwrite an object", attempt)
+            .await
     }
 
     /// One request that any working bucket answers.
@@ -323,39 +272,66 @@ impl Bucket {
         }
     }
 
-    /// A folder has no conditional replace, so writers take turns under a lock of the folder's.
-    async fn replace_in_folder(
+    /// Writes an object in one request, on a condition.
+    async fn write(
         &self,
-        folder: &std::path::Path,
         path: &Path,
-        found: &Found,
-        bytes: Bytes,
-    ) -> Result<Put, Cause> {
-        let lock = folder.join(".callvault.lock");
-        let lock = tokio::task::spawn_blocking(move || {
-            let file = std::fs::File::options()
-                .create(true)
-                .append(true)
-                .open(lock)?;
-            file.lock()?;
-            Ok::<_, io::Error>(file)
-        });
-        let _lock = lock.await.map_err(io::Error::other)??;
-        let there = match self.store.get(path).await {
-            Ok(there) => there.bytes().await?,
-            Err(BackendError::NotFound { .. }) => return Ok(Put::Occupied),
-            Err(error) => return Err(error.into()),
+        payload: PutPayload,
+        about: &About,
+        mode: PutMode,
+    ) -> Result<(), BackendError> {
+        let mode = if self.conditional {
+            mode
+        } else {
+            self.look_first(path, mode).await?
         };
-        if there != found.bytes {
-            return Ok(Put::Occupied);
+        let options = PutOptions {
+            attributes: self.attributes(about),
+            ..mode.into()
+        };
+        if self.uploads.folder().is_none() {
+            return self
+                .store
+                .put_opts(path, payload, options)
+                .await
+                .map(|_| ());
         }
-        self.store.put(path, bytes.into()).await?;
-        Ok(Put::Stored)
+        // A file is written to its end even if its job is dropped: half done, it would leave its
+        // temporary file to a process that ends.
+        let (store, path) = (Arc::clone(&self.store), path.clone());
+        let write = async move { store.put_opts(&path, payload, options).await.map(|_| ()) };
+        self.tidying.spawn(write).await?
+    }
+
+    /// For a store without conditional writes: looks whether the condition holds, then writes without.
+    async fn look_first(&self, path: &Path, mode: PutMode) -> Result<PutMode, BackendError> {
+        let there = match (&mode, self.head(path).await) {
+            (PutMode::Overwrite, _) => return Ok(mode),
+            (_, Ok(there)) => Some(there.meta.e_tag),
+            (_, Err(BackendError::NotFound { .. })) => None,
+            (_, Err(error)) => return Err(error),
+        };
+        let (path, source) = (path.to_string(), "looked at before the write".into());
+        match (mode, there) {
+            (PutMode::Create, None) => Ok(PutMode::Overwrite),
+            (PutMode::Create, Some(_)) => Err(BackendError::AlreadyExists { path, source }),
+            (PutMode::Update(found), Some(e_tag)) if found.e_tag == e_tag => Ok(PutMode::Overwrite),
+            _ => Err(BackendError::Precondition { path, source }),
+        }
+    }
+
+    /// What a store tells of an object without its bytes.
+    async fn head(&self, path: &Path) -> Result<object_store::GetResult, BackendError> {
+        let head = GetOptions {
+            head: true,
+            ..Default::default()
+        };
+        self.store.get_opts(path, head).await
     }
 
     /// What goes with an object; a folder keeps nothing beside the bytes and refuses to be asked.
     fn attributes(&self, about: &About) -> Attributes {
-        if self.folder.is_some() {
+        if self.uploads.folder().is_some() {
             return Attributes::new();
         }
         let content_type = about

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{MANIFEST, name};
-use crate::event::CallAnalyzed;
+use crate::event::{CallAnalyzed, Id};
 
 /// The longest segment that a folder can hold, in bytes (`NAME_MAX`), less room for `-2` and the like
 /// and for the store's own temporary name.
@@ -124,6 +124,12 @@ impl KeyTemplate {
         Ok(Self(parts))
     }
 
+    /// Whether a key may be one of this template's, for some event. A date need not be one of the
+    /// calendar's, and a value may be any that its placeholder can take.
+    pub(super) fn could_make(&self, key: &str) -> bool {
+        fits(&self.0, key) || name::unnumbered(key).is_some_and(|key| fits(&self.0, &key))
+    }
+
     pub(super) fn render(&self, fields: &Fields<'_>) -> String {
         let created_at = fields.call.created_at;
         let mut key = String::new();
@@ -147,6 +153,46 @@ impl KeyTemplate {
             }
         }
         key
+    }
+}
+
+impl Field {
+    /// Whether a text may stand for this placeholder.
+    fn could_be(self, text: &str) -> bool {
+        let digits = |text: &str, count| {
+            text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        match self {
+            Self::Date => match text.split('/').collect::<Vec<_>>()[..] {
+                [year, month, day] => digits(year, 4) && digits(month, 2) && digits(day, 2),
+                _ => false,
+            },
+            Self::Year => digits(text, 4),
+            Self::Month | Self::Day => digits(text, 2),
+            Self::OrganizationId => text == NONE || Uuid::try_parse(text).is_ok(),
+            Self::CallId | Self::RequestId => Id::new(text).is_some(),
+            Self::Kind | Self::AgentId | Self::File => name::is_safe(text),
+        }
+    }
+
+    /// The most bytes that it takes.
+    fn longest(self) -> usize {
+        let known = FIELDS.iter().find(|(_, field, _)| *field == self);
+        known.map_or(0, |(_, _, longest)| *longest)
+    }
+}
+
+/// Whether a text can be cut into what the parts stand for. No value but a date holds a slash, and a
+/// segment has few placeholders, so there are few ways to try.
+fn fits(parts: &[Part], text: &str) -> bool {
+    match parts {
+        [] => text.is_empty(),
+        [Part::Text(literal), rest @ ..] => text
+            .strip_prefix(literal.as_str())
+            .is_some_and(|text| fits(rest, text)),
+        [Part::Field(field), rest @ ..] => (1..=field.longest().min(text.len()))
+            .filter(|end| text.is_char_boundary(*end))
+            .any(|end| field.could_be(&text[..end]) && fits(rest, &text[end..])),
     }
 }
 
@@ -210,6 +256,59 @@ fn segments(template: &str) -> Result<(), TemplateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_of_a_template_is_told_from_others() {
+        const IDS: &str = "5e09c7cc-27e8/0055.2b_38";
+        let default = "{date}/{call_id}/{request_id}/{file}";
+        let other =
+            "calls/{year}-{month}-{day}/{organization_id}/{call_id}/{request_id}/{kind}-{file}";
+        let org = "fb545ce8-68e1-4303-ab23-6ba0149fc4b1";
+        for (template, key, could) in [
+            (default, format!("2023/08/24/{IDS}/recording.wav"), true),
+            (default, format!("2023/08/24/{IDS}/recording-2.wav"), true),
+            (default, format!("2023/08/24/{IDS}/manifest.json"), true),
+            (default, format!("2023/8/24/{IDS}/recording.wav"), false),
+            (default, format!("2023/08/24/{IDS}/a/recording.wav"), false),
+            (default, format!("x/2023/08/24/{IDS}/recording.wav"), false),
+            (default, format!("2023/08/24/{IDS}/.hidden"), false),
+            (default, format!("2023/08/24/{IDS}/a b"), false),
+            (default, format!("2023/08/24/{IDS}/ü.wav"), false),
+            (
+                default,
+                format!("2023/08/24/{IDS}/{}", "x".repeat(140)),
+                false,
+            ),
+            (default, "2023/08/24/a..b/c/recording.wav".into(), false),
+            (default, "2023/08/24/recording.wav".into(), false),
+            (default, "backup/2023.tar".into(), false),
+            (default, String::new(), false),
+            (
+                other,
+                format!("calls/2023-08-24/{org}/{IDS}/recording-a.wav"),
+                true,
+            ),
+            (
+                other,
+                format!("calls/2023-08-24/none/{IDS}/recording-a-3.wav"),
+                true,
+            ),
+            (
+                other,
+                format!("calls/2023-08-24/acme/{IDS}/recording-a.wav"),
+                false,
+            ),
+            (other, format!("2023/08/24/{IDS}/recording.wav"), false),
+            (
+                "{date}/{call_id}/{request_id}/{file}.bin-{year}",
+                format!("2023/08/24/{IDS}/f-2.bin-2023"),
+                true,
+            ),
+        ] {
+            let parsed = KeyTemplate::parse(template).unwrap();
+            assert_eq!(parsed.could_make(&key), could, "{template}: {key}");
+        }
+    }
 
     #[test]
     fn a_template_that_could_mislead_is_refused() {

@@ -43,6 +43,22 @@ pub(super) fn safe(name: &str) -> String {
     }
 }
 
+/// Whether a text is a name that [`safe`] may have made, also of a kind or an agent.
+pub(super) fn is_safe(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !text.is_empty() && !text.starts_with('.') && text.bytes().all(allowed)
+}
+
+/// The key that was wanted where [`Taken`] gave this one, if it is one with a number.
+pub(super) fn unnumbered(key: &str) -> Option<String> {
+    let at = key.rfind('/').map_or(0, |slash| slash + 1);
+    let (folder, file) = key.split_at(at);
+    let (stem, extension) = split(file);
+    let (stem, number) = stem.rsplit_once('-')?;
+    let counted = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    counted.then(|| format!("{folder}{stem}{extension}"))
+}
+
 /// The keys of one event, each given to one attachment.
 #[derive(Debug, Default)]
 pub(super) struct Taken {

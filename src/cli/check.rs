@@ -9,15 +9,16 @@ use super::{Exit, Failure, say, say_json, setup};
 use crate::{
     config::{self, Mistakes},
     queue,
-    store::Stores,
+    store::{self, Bucket, Promise, StoreError, Stores},
     telemetry,
 };
 
 /// Checks the configuration, and says how to mend each mistake.
 ///
 /// All mistakes are found in one run, each with file, line and key. With --connect it also reaches the
-/// broker and every bucket. Exits with 2 if the configuration is wrong, with 3 if something does not
-/// answer.
+/// broker and every bucket, where it writes, replaces, reads and deletes a small object of its own under
+/// `.callvault-check/`. Exits with 2 if the configuration is wrong, with 3 if something does not answer,
+/// with 1 if a store lacks something that a promise of callvault's hangs on.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     /// Reach the broker and every bucket, too.
@@ -73,13 +74,27 @@ impl Check {
             Err(error) => (String::new(), Err(error)),
         };
         let mut all_ok = self.reached("broker", &name, broker);
+        let mut all_kept = true;
         for (name, result) in reach_stores(&parts.archivist.stores).await {
+            let (result, findings) = match result {
+                Ok(findings) => (Ok(()), findings),
+                Err(error) => (Err(error), Vec::new()),
+            };
             all_ok &= self.reached("bucket", &name, result);
+            for finding in findings {
+                let ok = finding.promise == Promise::Kept;
+                all_kept &= ok;
+                self.report(&Finding {
+                    what: "promise",
+                    ok,
+                    detail: format!("{name}: {}", finding.text),
+                });
+            }
         }
-        Ok(if all_ok {
-            Exit::Done
-        } else {
-            Exit::Unreachable
+        Ok(match (all_ok, all_kept) {
+            (true, true) => Exit::Done,
+            (true, false) => Exit::Problems,
+            (false, _) => Exit::Unreachable,
         })
     }
 
@@ -121,11 +136,17 @@ async fn reach_broker(settings: &config::Queue) -> Result<&'static str, queue::Q
     }
 }
 
-async fn reach_stores(stores: &Stores) -> Vec<(String, Result<(), crate::store::StoreError>)> {
+type Probed = Result<Vec<store::Finding>, StoreError>;
+
+async fn reach_stores(stores: &Stores) -> Vec<(String, Probed)> {
+    let probe = async |bucket: &Bucket| {
+        bucket.reach().await?;
+        bucket.probe().await
+    };
     let mut results = join_all(
         stores
             .iter()
-            .map(async |bucket| (bucket.name().to_owned(), bucket.reach().await)),
+            .map(async |bucket| (bucket.name().to_owned(), probe(bucket).await)),
     )
     .await;
     results.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -16,7 +16,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{QueueError, backoff, handler::Handler, session::connect, topology, within};
+use super::{
+    QueueError, backoff, handler::Handler, session::connect, suspects::Suspects, topology, within,
+};
 use crate::{config, outage::Outage, pipeline::Archivist, telemetry};
 
 /// For an answer of the broker's that needs no disk.
@@ -46,6 +48,7 @@ pub struct Worker {
     jobs: TaskTracker,
     /// One permit a job. The broker counts the deliveries of one session; jobs outlive theirs.
     places: Arc<Semaphore>,
+    suspects: Arc<Suspects>,
     /// Cancelled when the grace is over: then jobs are dropped where they stand.
     give_up: CancellationToken,
     outage: Outage,
@@ -65,6 +68,7 @@ impl Worker {
             places: Arc::new(Semaphore::new(queue.prefetch.into())),
             queue,
             jobs: TaskTracker::new(),
+            suspects: Arc::default(),
             give_up: CancellationToken::new(),
             outage: Outage::of("the broker"),
             readiness: watch::Sender::new(Err("not connected to the broker yet".into())),
@@ -227,10 +231,17 @@ impl Worker {
         if !delivery.acker.usable() {
             return;
         }
-        let (handler, give_up) = (Arc::clone(&self.handler), self.give_up.clone());
+        let (handler, suspects) = (Arc::clone(&self.handler), Arc::clone(&self.suspects));
+        let give_up = self.give_up.clone();
         self.jobs.spawn(async move {
             let _place = place;
-            give_up.run_until_cancelled(handler.handle(delivery)).await;
+            let job = async {
+                let _turn = suspects.turn(&delivery).await;
+                if delivery.acker.usable() {
+                    handler.handle(delivery).await;
+                }
+            };
+            give_up.run_until_cancelled(job).await;
         });
     }
 }

@@ -39,6 +39,15 @@ pub fn tries(properties: &BasicProperties) -> Option<u32> {
     u32::try_from(tries).ok()
 }
 
+/// How often the broker took a message back that it had delivered. Classic queues do not count.
+pub fn returns(properties: &BasicProperties) -> u32 {
+    let count = || {
+        let headers = properties.headers().as_ref()?;
+        as_integer(headers.inner().get("x-delivery-count")?)
+    };
+    count().map_or(0, |count| u32::try_from(count).unwrap_or(0))
+}
+
 /// The properties of an event that waits for its next try.
 pub fn retried(properties: &BasicProperties, tries: u32) -> BasicProperties {
     with(properties, [(ATTEMPT, AMQPValue::LongUInt(tries))])

@@ -3,11 +3,11 @@
 //! The stores' own builders drop option keys that they do not know; here each one is a mistake, for a
 //! misspelt region or endpoint would otherwise write recordings somewhere else.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
     local::LocalFileSystem,
@@ -17,11 +17,33 @@ use object_store::{
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::OptionMistake;
+use super::{
+    OptionMistake,
+    uploads::{Client, Uploads},
+};
 use crate::roots;
 
 type Options = BTreeMap<String, SecretString>;
-type Opened = (Arc<dyn ObjectStore>, Path, Option<PathBuf>);
+
+/// A bucket's client, and what is known of its store.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) prefix: Path,
+    pub(super) uploads: Uploads,
+    /// Whether writes are to be conditional.
+    pub(super) conditional: bool,
+}
+
+impl Opened {
+    fn new(store: Arc<dyn ObjectStore>, uploads: Uploads) -> Self {
+        Self {
+            store,
+            uploads,
+            prefix: Path::default(),
+            conditional: true,
+        }
+    }
+}
 
 /// The longest that one request may take, 16 MiB of body over a slow line included.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
@@ -32,36 +54,12 @@ pub(super) fn open(url: &str, options: &Options) -> Result<Opened, Vec<OptionMis
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     match scheme {
-        "s3" => cloud(prefix, options, S3_KEYS, |keys: Keys<AmazonS3ConfigKey>| {
-            let builder = AmazonS3Builder::from_env()
-                .with_retry(retry())
-                .with_client_options(client());
-            let builder = keys
-                .into_iter()
-                .fold(builder, |b, (key, value)| b.with_config(key, value));
-            Ok(Arc::new(builder.with_bucket_name(bucket).build()?))
-        }),
-        "gs" => cloud(prefix, options, GCS_KEYS, |keys: Keys<GoogleConfigKey>| {
-            let builder = GoogleCloudStorageBuilder::from_env()
-                .with_retry(retry())
-                .with_client_options(client());
-            let builder = keys
-                .into_iter()
-                .fold(builder, |b, (key, value)| b.with_config(key, value));
-            Ok(Arc::new(builder.with_bucket_name(bucket).build()?))
-        }),
-        "az" => cloud(prefix, options, AZURE_KEYS, |keys: Keys<AzureConfigKey>| {
-            let builder = MicrosoftAzureBuilder::from_env()
-                .with_retry(retry())
-                .with_client_options(client());
-            let builder = keys
-                .into_iter()
-                .fold(builder, |b, (key, value)| b.with_config(key, value));
-            Ok(Arc::new(builder.with_container_name(bucket).build()?))
-        }),
+        "s3" => cloud(prefix, options, S3_KEYS, |keys| s3(bucket, keys)),
+        "gs" => cloud(prefix, options, GCS_KEYS, |keys| google(bucket, keys)),
+        "az" => cloud(prefix, options, AZURE_KEYS, |keys| azure(bucket, keys)),
         "file" => no_options(options).and_then(|()| folder(url)),
         "memory" => {
-            no_options(options).map(|()| (Arc::new(InMemory::new()) as _, Path::default(), None))
+            no_options(options).map(|()| Opened::new(Arc::new(InMemory::new()), Uploads::InMemory))
         }
         _ => Err(vec![mistake(
             "url",
@@ -71,7 +69,88 @@ pub(super) fn open(url: &str, options: &Options) -> Result<Opened, Vec<OptionMis
     }
 }
 
+fn s3(bucket: &str, keys: Keys<AmazonS3ConfigKey>) -> Result<Opened, object_store::Error> {
+    let client = Client::default();
+    let builder = AmazonS3Builder::from_env()
+        .with_retry(retry())
+        .with_client_options(client_options())
+        .with_http_connector(client.clone());
+    let mut builder = keys
+        .into_iter()
+        .fold(builder, |b, (key, value)| b.with_config(key, value));
+    let says = |key, words: &[&str]| {
+        let value = builder.get_config_value(&key).unwrap_or_default();
+        words.contains(&value.trim().to_ascii_lowercase().as_str())
+    };
+    let conditional = !says(AmazonS3ConfigKey::ConditionalPut, &["disabled"]);
+    let unsigned = says(AmazonS3ConfigKey::SkipSignature, TRUE);
+    if unsigned {
+        // Never sent: with them, the URL of a request can be had that is not to be signed.
+        builder =
+            builder.with_credentials(Arc::new(StaticCredentialProvider::new(AwsCredential {
+                key_id: "nobody".into(),
+                secret_key: String::new(),
+                token: None,
+            })));
+    }
+    let store = builder.with_bucket_name(bucket).build()?;
+    let uploads = Uploads::S3 {
+        store: store.clone(),
+        client,
+        unsigned,
+    };
+    Ok(Opened {
+        conditional,
+        ..Opened::new(Arc::new(store), uploads)
+    })
+}
+
+fn google(bucket: &str, keys: Keys<GoogleConfigKey>) -> Result<Opened, object_store::Error> {
+    let client = Client::default();
+    let builder = GoogleCloudStorageBuilder::from_env()
+        .with_retry(retry())
+        .with_client_options(client_options())
+        .with_http_connector(client.clone());
+    let builder = keys
+        .into_iter()
+        .fold(builder, |b, (key, value)| b.with_config(key, value));
+    let says = |key| builder.get_config_value(&key).unwrap_or_default();
+    let unsigned = TRUE.contains(
+        &says(GoogleConfigKey::SkipSignature)
+            .trim()
+            .to_ascii_lowercase()
+            .as_str(),
+    );
+    let base = match says(GoogleConfigKey::BaseUrl) {
+        base if base.is_empty() => GOOGLE.to_owned(),
+        base => base,
+    };
+    let store = builder.with_bucket_name(bucket).build()?;
+    let uploads = Uploads::Google {
+        store: store.clone(),
+        client,
+        bucket: format!("{}/{bucket}", base.trim_end_matches('/')),
+        unsigned,
+    };
+    Ok(Opened::new(Arc::new(store), uploads))
+}
+
+fn azure(container: &str, keys: Keys<AzureConfigKey>) -> Result<Opened, object_store::Error> {
+    let builder = MicrosoftAzureBuilder::from_env()
+        .with_retry(retry())
+        .with_client_options(client_options());
+    let builder = keys
+        .into_iter()
+        .fold(builder, |b, (key, value)| b.with_config(key, value));
+    let store = builder.with_container_name(container).build()?;
+    Ok(Opened::new(Arc::new(store), Uploads::Azure))
+}
+
 type Keys<K> = Vec<(K, String)>;
+
+/// What the stores' builders take for true.
+const TRUE: &[&str] = &["1", "true", "on", "yes", "y"];
+const GOOGLE: &str = "https://storage.googleapis.com";
 
 const S3_KEYS: &str = "S3 takes region, endpoint, access_key_id, secret_access_key, session_token, \
     allow_http, virtual_hosted_style_request, unsigned_payload, server_side_encryption, …";
@@ -83,7 +162,7 @@ fn cloud<K: FromStr>(
     prefix: &str,
     options: &Options,
     known: &str,
-    build: impl FnOnce(Keys<K>) -> Result<Arc<dyn ObjectStore>, object_store::Error>,
+    build: impl FnOnce(Keys<K>) -> Result<Opened, object_store::Error>,
 ) -> Result<Opened, Vec<OptionMistake>> {
     let mut mistakes = Vec::new();
     let mut keys = Vec::new();
@@ -117,7 +196,7 @@ fn cloud<K: FromStr>(
         ));
     }
     match (path, build(keys)) {
-        (Ok(path), Ok(store)) if mistakes.is_empty() => Ok((store, path, None)),
+        (Ok(prefix), Ok(opened)) if mistakes.is_empty() => Ok(Opened { prefix, ..opened }),
         (_, Err(error)) => {
             mistakes.push(mistake(
                 "options",
@@ -152,7 +231,10 @@ fn folder(url: &str) -> Result<Opened, Vec<OptionMistake>> {
         .map_err(|error| error.to_string())
         .and_then(|()| LocalFileSystem::new_with_prefix(&dir).map_err(|error| error.to_string()));
     match opened {
-        Ok(store) => Ok((Arc::new(store.with_fsync(true)), Path::default(), Some(dir))),
+        Ok(store) => Ok(Opened::new(
+            Arc::new(store.with_fsync(true)),
+            Uploads::Folder(dir),
+        )),
         Err(error) => {
             let mend = "create it, or give callvault's user the right to";
             Err(vec![mistake(
@@ -200,7 +282,7 @@ fn retry() -> RetryConfig {
     }
 }
 
-fn client() -> ClientOptions {
+fn client_options() -> ClientOptions {
     let options = ClientOptions::new()
         .with_timeout(REQUEST_TIMEOUT)
         .with_connect_timeout(CONNECT_TIMEOUT);

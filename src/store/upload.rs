@@ -5,9 +5,10 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{
-    Attribute, Error as BackendError, GetOptions, MultipartUpload, ObjectStoreExt, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload, path::Path,
+    Attribute, Error as BackendError, MultipartUpload, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutPayload, path::Path,
 };
+use tokio_util::task::TaskTracker;
 
 use super::{About, Bucket, Cause, Put, Stored};
 use crate::{
@@ -50,12 +51,8 @@ impl Bucket {
         budget: &Budget,
     ) -> Result<Put, Cause> {
         let (payload, _share) = self.payload(body, budget).await?;
-        let options = PutOptions {
-            attributes: self.attributes(about),
-            ..PutMode::Create.into()
-        };
-        match self.store.put_opts(path, payload, options).await {
-            Ok(_) => Ok(Put::Stored),
+        match self.write(path, payload, about, PutMode::Create).await {
+            Ok(()) => Ok(Put::Stored),
             // Taken: by another worker, by an earlier attempt, or by this very request, whose answer
             // was lost and which the client sent again.
             Err(BackendError::AlreadyExists { .. }) => {
@@ -85,8 +82,26 @@ impl Bucket {
         if let Some(same) = self.holds(path, body).await? {
             return Ok(if same { Put::Stored } else { Put::Occupied });
         }
-        upload.complete().await?;
+        self.complete(upload, path, body).await?;
         Ok(Put::Stored)
+    }
+
+    /// Completes an upload. Where that fails, it may have succeeded all the same: the answer was lost,
+    /// the client asked again, and there was no such upload any more. So it is looked for.
+    pub(super) async fn complete(
+        &self,
+        mut upload: Unfinished,
+        path: &Path,
+        body: &Body,
+    ) -> Result<(), Cause> {
+        let Err(error) = upload.complete().await else {
+            return Ok(());
+        };
+        if let Ok(Some(true)) = self.holds(path, body).await {
+            upload.forget();
+            return Ok(());
+        }
+        Err(error.into())
     }
 
     /// Sends the parts of a large body; a small one has none.
@@ -112,12 +127,7 @@ impl Bucket {
         budget: &Budget,
     ) -> Result<(), Cause> {
         let (payload, _share) = self.payload(body, budget).await?;
-        let attributes = self.attributes(about);
-        let options = PutOptions {
-            attributes,
-            ..Default::default()
-        };
-        self.store.put_opts(path, payload, options).await?;
+        self.write(path, payload, about, PutMode::Overwrite).await?;
         Ok(())
     }
 
@@ -148,8 +158,11 @@ impl Bucket {
             ..Default::default()
         };
         let upload = self.store.put_multipart_opts(path, options).await?;
-        let mut upload = Unfinished(Some(upload));
-        if let Some(upload) = &mut upload.0 {
+        let mut upload = Unfinished {
+            upload: Some(upload),
+            tidying: self.tidying.clone(),
+        };
+        if let Some(upload) = &mut upload.upload {
             send_parts(&mut **upload, body, budget).await?;
         }
         Ok(upload)
@@ -157,11 +170,7 @@ impl Bucket {
 
     /// Whether an object has these very bytes; `None` where there is no object.
     async fn holds(&self, path: &Path, body: &Body) -> Result<Option<bool>, Cause> {
-        let head = GetOptions {
-            head: true,
-            ..Default::default()
-        };
-        let there = match self.store.get_opts(path, head).await {
+        let there = match self.head(path).await {
             Ok(there) => there,
             Err(BackendError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -191,11 +200,7 @@ impl Bucket {
 
     /// Reads an object into a body.
     pub(super) async fn read_back(&self, path: &Path, budget: &Budget) -> Result<Stored, Cause> {
-        let head = GetOptions {
-            head: true,
-            ..Default::default()
-        };
-        let there = self.store.get_opts(path, head).await?;
+        let there = self.head(path).await?;
         let size = there.meta.size;
         let mut room = None;
         let body = loop {
@@ -250,31 +255,45 @@ impl Bucket {
 /// A multipart upload that is aborted when it is dropped: by an error, or because its job was. Parts
 /// that nobody completes are invisible, and billed.
 #[derive(Debug)]
-pub(super) struct Unfinished(Option<Box<dyn MultipartUpload>>);
+pub(super) struct Unfinished {
+    upload: Option<Box<dyn MultipartUpload>>,
+    tidying: TaskTracker,
+}
 
 impl Unfinished {
-    pub(super) async fn complete(mut self) -> Result<(), BackendError> {
-        if let Some(upload) = &mut self.0 {
+    async fn complete(&mut self) -> Result<(), BackendError> {
+        if let Some(upload) = &mut self.upload {
             upload.complete().await?;
         }
-        self.0 = None;
+        self.forget();
         Ok(())
+    }
+
+    /// Nothing is to be aborted any more.
+    fn forget(&mut self) {
+        self.upload = None;
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        let Some(mut upload) = self.0.take() else {
+        let Some(mut upload) = self.upload.take() else {
             return;
         };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = upload.abort().await {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let abort = async move {
+            match upload.abort().await {
+                // Completed, or aborted by a sweep.
+                Ok(()) | Err(BackendError::NotFound { .. }) => {}
+                Err(error) => {
                     let error = telemetry::chain(&error);
                     tracing::warn!(error, "could not abort a multipart upload");
                 }
-            });
-        }
+            }
+        };
+        self.tidying.spawn_on(abort, &runtime);
     }
 }
 

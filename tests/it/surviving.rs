@@ -4,6 +4,9 @@
 //! ([`crate::support::audit`]): every event is archived with a complete manifest and the right bytes, or
 //! dead for a reason of its own; nothing was charged or downloaded again without need. What a load is made
 //! of, and when a fault strikes, comes from a seed that a failing test tells ([`crate::support::load`]).
+//!
+//! Origin, proxies and gateways run beside the test, on a thread of their own: a test may block while it
+//! kills a server, and must not make them mute with it.
 
 mod broker;
 mod cluster;
@@ -66,12 +69,14 @@ impl Scene {
 
     /// With buckets that the setup has already.
     async fn bare(
-        setup: Setup,
+        mut setup: Setup,
         archive: Archive,
         broker: &str,
         events: usize,
         large: usize,
     ) -> Self {
+        // A busy machine must not look like a mute origin.
+        setup.set("fetch", "read_timeout", "\"5s\"");
         let origin = Origin::start().await;
         let load = Load::new(&origin.url(""), events, large);
         load.serve(&origin);

@@ -238,10 +238,10 @@ pub(crate) async fn consumers(amqp: &Amqp, queue: &str) -> u32 {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
+    let digest = Sha256::digest(bytes);
+    digest
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 fn files_below(folder: &Path, prefix: &str, keys: &mut Vec<String>) {

@@ -171,7 +171,7 @@ impl Call {
 
 impl File {
     fn content_type(&self) -> &'static str {
-        if self.path.ends_with(".wav") {
+        if self.bucket == "recordings" {
             "audio/x-wav"
         } else {
             "application/json"

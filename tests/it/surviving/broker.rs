@@ -71,7 +71,7 @@ async fn wait_ready(worker: &Worker) {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_broker_that_is_killed_and_comes_back_finds_the_worker_and_loses_nothing() {
     let mut broker = Server::start(Kind::RabbitMq).await;
     let mut scene = Scene::at(broker.url(), servers::s3().await.endpoint(), 60, 1).await;
@@ -97,7 +97,7 @@ async fn a_broker_that_is_killed_and_comes_back_finds_the_worker_and_loses_nothi
     scene.audit([worker], Explained::default()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_connection_that_is_cut_again_and_again_loses_nothing_and_repeats_no_download() {
     let broker = servers::rabbit().await;
     let mut scene = Scene::new(60, 2).await;
@@ -118,7 +118,7 @@ async fn a_connection_that_is_cut_again_and_again_loses_nothing_and_repeats_no_d
     scene.audit([worker], Explained::default()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_connection_that_falls_mute_is_noticed_by_its_heartbeats() {
     let broker = servers::rabbit().await;
     let mut scene = Scene::new(40, 1).await;
@@ -141,7 +141,7 @@ async fn a_connection_that_falls_mute_is_noticed_by_its_heartbeats() {
     scene.audit([worker], Explained::default()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_queue_that_is_deleted_is_declared_again_and_what_was_at_work_is_finished() {
     let scene = Scene::new(20, 0).await;
     let worker = scene.worker().await;
@@ -170,7 +170,7 @@ async fn a_queue_that_is_deleted_is_declared_again_and_what_was_at_work_is_finis
     scene.audit([worker], Explained::default()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_consumer_that_the_broker_times_out_starts_again_and_its_event_is_archived_once() {
     let conf = Conf {
         terms: vec![

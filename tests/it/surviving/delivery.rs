@@ -3,7 +3,7 @@
 use super::{DEADLINE, Scene};
 use crate::support::{audit::Explained, origin::Reply, wait::eventually};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_event_delivered_to_two_workers_at_once_and_again_later_is_archived_once() {
     let mut scene = Scene::new(1, 1).await;
     scene.setup.set("queue", "prefetch", "1");

@@ -23,7 +23,7 @@ async fn worker_on(disk: &Disk, scene: &Scene) -> Worker {
     worker
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_full_spool_is_waited_for_and_nothing_is_charged() {
     let mut scene = Scene::new(10, 2).await;
     let disk = Disk::mount(scene.setup.dir().join("spool"), 64);
@@ -53,7 +53,7 @@ async fn a_full_spool_is_waited_for_and_nothing_is_charged() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_archive_on_a_full_disk_is_waited_for_and_nothing_is_charged_or_downloaded_again() {
     let broker = servers::rabbit().await;
     let mut setup = Setup::new(broker);

@@ -7,7 +7,7 @@ use crate::support::{
     proxy::{Mode, Proxy},
 };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_cannot_be_fetched_while_its_origin_is_down_is_fetched_when_it_is_back() {
     let mut scene = Scene::new(0, 0).await;
     let proxy = Proxy::before(&scene.origin.url(""));

@@ -18,7 +18,7 @@ async fn held_upload(scene: &mut Scene) -> Gateway {
     gateway
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_worker_that_is_drained_under_load_settles_what_it_has_and_leaves_nothing_temporary() {
     let mut scene = Scene::new(24, 4).await;
     scene.linger();
@@ -49,7 +49,7 @@ async fn a_worker_that_is_drained_under_load_settles_what_it_has_and_leaves_noth
     scene.audit([second], Explained::default()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_grace_that_ends_in_the_middle_of_an_upload_hands_the_event_back_and_aborts_the_upload() {
     let mut scene = Scene::new(1, 1).await;
     let gateway = held_upload(&mut scene).await;
@@ -77,7 +77,7 @@ async fn a_grace_that_ends_in_the_middle_of_an_upload_hands_the_event_back_and_a
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_second_signal_ends_a_worker_at_once_and_loses_nothing() {
     let mut scene = Scene::new(1, 1).await;
     let gateway = held_upload(&mut scene).await;

@@ -35,7 +35,7 @@ async fn wait_noticed(worker: &Worker) {
     worker.wait_log("part=\"bucket ").await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_store_that_answers_503_is_waited_for_and_nothing_is_charged_or_downloaded_again() {
     let mut scene = Scene::new(24, 1).await;
     let gateway = Gateway::before(servers::s3().await.endpoint()).await;
@@ -79,7 +79,7 @@ async fn a_store_that_answers_503_is_waited_for_and_nothing_is_charged_or_downlo
     scene.audit([worker], Explained::default()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_store_that_is_killed_and_comes_back_gets_everything() {
     let mut s3 = Server::start(Kind::SeaweedFs).await;
     let mut scene = Scene::at(servers::rabbit().await, s3.url(), 24, 2).await;
@@ -105,7 +105,7 @@ async fn a_store_that_is_killed_and_comes_back_gets_everything() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_store_that_falls_mute_is_given_up_on_request_by_request_and_waited_for() {
     let mut scene = Scene::new(16, 1).await;
     let endpoint = servers::s3().await.endpoint().to_owned();
@@ -135,7 +135,7 @@ async fn a_store_that_falls_mute_is_given_up_on_request_by_request_and_waited_fo
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_store_that_is_slow_is_no_fault_at_all() {
     let mut scene = Scene::new(8, 1).await;
     let endpoint = servers::s3().await.endpoint().to_owned();
@@ -152,12 +152,15 @@ async fn a_store_that_is_slow_is_no_fault_at_all() {
     scene.audit([worker], Explained::default()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_outage_longer_than_a_jobs_time_sends_it_to_a_delay_queue_uncharged() {
     let mut scene = Scene::new(6, 0).await;
     let gateway = Gateway::before(servers::s3().await.endpoint()).await;
     scene.reach_store_at(&gateway.endpoint(), "");
-    scene.setup.set("limits", "job_time", "\"1500ms\"");
+    scene
+        .setup
+        .set("fetch", "read_timeout", "\"1s\"")
+        .set("limits", "job_time", "\"1500ms\"");
     gateway.set(Rule::Busy);
     let worker = scene.worker().await;
     scene.publish().await;

@@ -57,7 +57,7 @@ async fn first_held(workers: &[Watched; 2], rule: Rule) -> usize {
     held
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn workers_that_are_killed_in_the_middle_of_uploads_lose_nothing() {
     let kills = 6;
     let scene = Scene::new(kills * 7, kills).await;
@@ -87,7 +87,7 @@ async fn workers_that_are_killed_in_the_middle_of_uploads_lose_nothing() {
     scene.audit([one.worker, two.worker], explained).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_message_that_kills_its_worker_each_time_is_dead_and_its_neighbours_are_archived() {
     let scene = Scene::new(PREFETCH + 4, 0).await;
     let (poison, neighbours) = scene.load.calls.split_first().unwrap();

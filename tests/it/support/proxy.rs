@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,8 @@ pub(crate) enum Mode {
 /// A running proxy; it ends with its value, and its connections with it. Its port is the same all along.
 pub(crate) struct Proxy {
     address: SocketAddr,
+    /// `host:port`.
+    target: Arc<Mutex<String>>,
     state: watch::Sender<State>,
     /// Bound, never listening: nobody else gets the port while nothing listens there.
     _reservation: TcpSocket,
@@ -52,9 +57,11 @@ impl Proxy {
             mode: Mode::Pass,
             generation: 0,
         });
-        let task = tokio::spawn(accept(address, target.to_owned(), state.subscribe()));
+        let target = Arc::new(Mutex::new(target.to_owned()));
+        let task = tokio::spawn(accept(address, Arc::clone(&target), state.subscribe()));
         Self {
             address,
+            target,
             state,
             _reservation: reservation,
             task,
@@ -63,8 +70,12 @@ impl Proxy {
 
     /// A proxy in front of the server of a URL.
     pub(crate) fn before(url: &str) -> Self {
-        let authority = url.split("//").nth(1).unwrap().split('/').next().unwrap();
-        Self::to(authority.rsplit('@').next().unwrap())
+        Self::to(host_and_port(url))
+    }
+
+    /// New connections go to the server of another URL, as with a load balancer.
+    pub(crate) fn aim_at(&self, url: &str) {
+        host_and_port(url).clone_into(&mut self.target.lock().unwrap());
     }
 
     /// Where it listens.
@@ -105,6 +116,11 @@ impl Drop for Proxy {
     }
 }
 
+fn host_and_port(url: &str) -> &str {
+    let authority = url.split("//").nth(1).unwrap().split('/').next().unwrap();
+    authority.rsplit('@').next().unwrap()
+}
+
 /// A socket on an address that others may be bound to, as long as one of them listens.
 fn reusing(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
@@ -117,7 +133,11 @@ fn listen(address: SocketAddr) -> TcpListener {
     reusing(address).listen(1024).unwrap()
 }
 
-async fn accept(address: SocketAddr, target: String, mut state: watch::Receiver<State>) {
+async fn accept(
+    address: SocketAddr,
+    target: Arc<Mutex<String>>,
+    mut state: watch::Receiver<State>,
+) {
     let mut connections = JoinSet::new();
     let mut listener = Some(listen(address));
     loop {
@@ -134,7 +154,8 @@ async fn accept(address: SocketAddr, target: String, mut state: watch::Receiver<
             }
             Some(client) = next(listener.as_ref()) => {
                 let generation = state.borrow().generation;
-                connections.spawn(carry(client, target.clone(), state.clone(), generation));
+                let target = target.lock().unwrap().clone();
+                connections.spawn(carry(client, target, state.clone(), generation));
             }
             Some(_) = connections.join_next() => {}
         }

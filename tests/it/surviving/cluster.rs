@@ -1,9 +1,11 @@
 //! Three brokers, of which the one goes that leads the work queue.
 
-use super::{Scene, wait_outage};
+use super::{DEADLINE, Scene, outages, wait_outage};
 use crate::support::{
     audit::Explained,
+    proxy::Proxy,
     servers::{self, Cluster},
+    wait::eventually,
 };
 
 const BROKER: &str = "the broker";
@@ -13,26 +15,31 @@ const AT_WORK: usize = 2 * 4 * 3;
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_cluster_that_loses_the_leader_of_the_work_queue_loses_no_event() {
     let mut cluster = Cluster::start().await;
-    let first = cluster.url(0).to_owned();
-    let mut scene = Scene::at(&first, servers::s3().await.endpoint(), 60, 2).await;
+    let nodes: Vec<String> = cluster.urls().into_iter().map(str::to_owned).collect();
+    let mut scene = Scene::at(&nodes[0], servers::s3().await.endpoint(), 60, 2).await;
     scene.linger();
-    let queue = scene.setup.queue().to_owned();
-    // Who declares a queue has its leader on his node.
+    // One worker by way of a load balancer; who declares a queue has its leader on his node.
+    let balancer = Proxy::before(&nodes[0]);
+    scene.reach_broker_at(&balancer.instead(&nodes[0]));
     let on_the_leader = scene.worker().await;
-    let leader = cluster.leader_of(&queue).await;
-    assert_eq!(leader, 0);
-    let other = cluster.url(1).to_owned();
-    scene.reach_broker_at(&other);
+    let queue = scene.setup.queue().to_owned();
+    assert_eq!(cluster.leader_of(&queue).await, 0);
+    scene.reach_broker_at(&nodes[1]);
     let on_another = scene.worker().await;
     scene.publish().await;
     let archived = scene.load.dice.within(5..15);
     scene.wait_manifests(archived).await;
 
-    cluster.kill9(leader).await;
-    // Whatever the other node's worker notices, it goes on with the queue's next leader.
-    scene.broker.clone_from(&other);
+    cluster.kill9(0).await;
     wait_outage(&on_the_leader, BROKER, 1).await;
-    assert_ne!(cluster.leader_of(&queue).await, leader);
+    balancer.aim_at(&nodes[2]);
+    assert_ne!(cluster.leader_of(&queue).await, 0);
+    scene.broker.clone_from(&nodes[1]);
+    eventually(DEADLINE, "the first worker on another node", async || {
+        (outages(&on_the_leader, BROKER) == (1, 1)).then_some(())
+    })
+    .await;
+
     // What was at work with one worker may have gone to the other, too.
     let explained = Explained {
         downloads: AT_WORK,

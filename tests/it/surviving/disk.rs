@@ -1,6 +1,6 @@
 //! A disk is full: this machine's fault, or the archive's, never the event's.
 
-use super::{DEADLINE, Scene, outages, wait_outage};
+use super::{DEADLINE, Scene, outages, times, wait_outage};
 use crate::support::{
     audit::{Archive, Explained},
     config::{BUCKETS, Setup},
@@ -11,6 +11,7 @@ use crate::support::{
 
 /// Events that come when the disk is full.
 const LATER: usize = 12;
+const RETRIED: &str = "outcome=\"retried\"";
 /// As the log names it.
 const SPOOL: &str = "the spool folder";
 
@@ -32,15 +33,19 @@ async fn a_full_spool_is_waited_for_and_nothing_is_charged() {
         .set("limits", "spool_dir", &format!("{:?}", disk.inside()));
     disk.fill_but(12 << 20);
     let worker = worker_on(&disk, &scene).await;
-    scene.publish().await;
+    // The large ones are the first of the load.
+    let small = scene.load.calls.len() - 2;
+    scene.publish_but(small).await;
     wait_outage(&worker, SPOOL, 1).await;
-    // What stays in memory goes on; only the large ones wait.
+    // What stays in memory goes on, and says nothing of the disk.
+    scene.publish_last(small).await;
     scene.wait_complete_but(2).await;
     assert_eq!(outages(&worker, SPOOL), (1, 0));
 
     disk.free();
     scene.wait_complete_but(0).await;
     assert_eq!(outages(&worker, SPOOL), (1, 1));
+    assert_eq!(times(&worker, RETRIED), 0, "a job did not wait");
     // Each try began a download, with growing pauses.
     scene
         .audit(
@@ -78,5 +83,6 @@ async fn an_archive_on_a_full_disk_is_waited_for_and_nothing_is_charged_or_downl
         let (begun, ended) = outages(&worker, &format!("bucket {bucket}"));
         assert!(begun == ended && begun <= 1, "{}", worker.log());
     }
+    assert_eq!(times(&worker, RETRIED), 0, "a job did not wait");
     scene.audit([worker], Explained::default()).await;
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod check;
+mod dead;
 mod demo;
 mod events;
 mod publish;
@@ -64,6 +65,7 @@ enum Command {
     Check(check::Check),
     /// Aborts stale multipart uploads, and removes a folder's leftover temporary files.
     Sweep(sweep::Sweep),
+    Dead(dead::Dead),
 }
 
 /// How a command ended.
@@ -134,6 +136,7 @@ impl Cli {
             Command::Publish(publish) => publish.execute(config).await,
             Command::Check(check) => check.execute(config).await,
             Command::Sweep(sweep) => sweep.execute(config).await,
+            Command::Dead(dead) => dead.execute(config).await,
         };
         result.unwrap_or_else(|failure| {
             match failure.error.downcast_ref::<Mistakes>() {

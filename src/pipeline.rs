@@ -4,6 +4,8 @@ mod about;
 mod commit;
 mod job;
 mod keep;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};

@@ -2,9 +2,10 @@
 //!
 //! [`consumer`] takes deliveries and `handler` archives and settles each; [`publisher`] puts messages into
 //! queues and waits for the broker's confirms; [`topology`] declares what they need; [`message`] reads and
-//! writes the headers that travel with an event.
+//! writes the headers that travel with an event; [`desk`] looks through the dead letters.
 
 pub mod consumer;
+pub mod desk;
 mod handler;
 pub mod message;
 pub mod publisher;

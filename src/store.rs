@@ -177,6 +177,18 @@ impl Bucket {
         })
     }
 
+    /// The same with something between callvault and its store.
+    #[cfg(test)]
+    pub(crate) fn with_store(
+        self,
+        between: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
+    ) -> Self {
+        Self {
+            store: between(self.store),
+            ..self
+        }
+    }
+
     /// The bucket's name in the configuration.
     pub fn name(&self) -> &str {
         &self.name

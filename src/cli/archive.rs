@@ -38,6 +38,9 @@ pub(super) struct Archive {
 /// How long a store that does not work is waited for: a person is waiting too.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long uploads that were given up may take to be aborted.
+const TIDYING: Duration = Duration::from_secs(10);
+
 impl Archive {
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
         let parts = setup::load(config)?;
@@ -66,6 +69,11 @@ impl Archive {
             bar.suspend(|| self.report(&found, &outcome));
         }
         bar.finish_and_clear();
+        if !archivist.stores.cleaned(TIDYING).await {
+            tracing::warn!(
+                "uploads that were given up are still being aborted: `callvault sweep` finds them"
+            );
+        }
         if !self.json {
             say(&totals.in_words(started.elapsed()));
         }

@@ -34,6 +34,9 @@ struct Finding<'a> {
     what: &'a str,
     ok: bool,
     detail: String,
+    /// Not as it should be, but callvault can do with it.
+    #[serde(skip)]
+    works: bool,
 }
 
 impl Check {
@@ -48,6 +51,7 @@ impl Check {
                         what: "configuration",
                         ok: false,
                         detail,
+                        works: false,
                     });
                 }
                 return Err(failure);
@@ -58,12 +62,14 @@ impl Check {
             what: "configuration",
             ok: true,
             detail: path.display().to_string(),
+            works: true,
         });
         for kind in &parts.kinds {
             self.report(&Finding {
                 what: "kind",
                 ok: true,
                 detail: kind.clone(),
+                works: true,
             });
         }
         if !self.connect {
@@ -88,6 +94,7 @@ impl Check {
                     what: "promise",
                     ok,
                     detail: format!("{name}: {}", finding.text),
+                    works: finding.promise != Promise::Broken,
                 });
             }
         }
@@ -109,7 +116,12 @@ impl Check {
             Ok(()) => name.to_owned(),
             Err(error) => telemetry::chain(&error),
         };
-        self.report(&Finding { what, ok, detail });
+        self.report(&Finding {
+            what,
+            ok,
+            detail,
+            works: ok,
+        });
         ok
     }
 
@@ -117,7 +129,11 @@ impl Check {
         if self.json {
             say_json(finding);
         } else {
-            let mark = if finding.ok { "ok  " } else { "FAIL" };
+            let mark = match (finding.ok, finding.works) {
+                (true, _) => "ok  ",
+                (false, true) => "WEAK",
+                (false, false) => "FAIL",
+            };
             say(&format!("{mark}  {:<13} {}", finding.what, finding.detail));
         }
     }

@@ -43,7 +43,7 @@ impl Run {
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; the second one ends the process.
-fn stop_on_signal() -> std::io::Result<CancellationToken> {
+pub(super) fn stop_on_signal() -> std::io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

@@ -1,6 +1,7 @@
 //! `callvault sweep`: what killed workers have left in the buckets.
 
 use std::{
+    fmt::Write as _,
     io::{self, IsTerminal},
     path::Path,
     time::Duration,
@@ -37,7 +38,7 @@ pub(super) struct Sweep {
 }
 
 /// How long a store that does not work is waited for: a person is waiting too.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Leftovers of a bucket that are removed at once.
 const SIDE_BY_SIDE: usize = 8;
 
@@ -236,7 +237,7 @@ impl<'a> Swept<'a> {
             (self.not_ours, "not callvault's, left alone"),
         ] {
             if count > 0 {
-                words += &format!(", {count} {what}");
+                let _ = write!(words, ", {count} {what}");
             }
         }
         words

@@ -43,7 +43,7 @@ pub type Readiness = Result<(), String>;
 /// Takes events from the work queue until it is told to stop.
 #[derive(Debug)]
 pub struct Worker {
-    queue: config::Queue,
+    queue: Arc<config::Queue>,
     handler: Arc<Handler>,
     jobs: TaskTracker,
     /// One permit a job. The broker counts the deliveries of one session; jobs outlive theirs.
@@ -63,8 +63,10 @@ impl Worker {
         refusals: u32,
         job_time: Duration,
     ) -> Self {
+        let queue = Arc::new(queue);
+        let handler = Handler::new(archivist, Arc::clone(&queue), refusals, job_time);
         Self {
-            handler: Arc::new(Handler::new(archivist, &queue, refusals, job_time)),
+            handler: Arc::new(handler),
             places: Arc::new(Semaphore::new(queue.prefetch.into())),
             queue,
             jobs: TaskTracker::new(),
@@ -222,6 +224,9 @@ impl Worker {
             );
             self.give_up.cancel();
             self.jobs.wait().await;
+        }
+        if !self.handler.tidied(GOODBYE).await {
+            tracing::warn!("unfinished uploads may be left: callvault sweep removes them");
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,11 @@ use lapin::{BasicProperties, message::Delivery, options::BasicAckOptions};
 use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
-use super::{backoff, message, publisher::Publisher, topology::Names};
+use super::{
+    QueueError, backoff, message,
+    publisher::Publisher,
+    topology::{self, Names},
+};
 use crate::{
     config,
     outage::Outage,
@@ -31,6 +38,7 @@ const BEFORE_REQUEUE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Handler {
     archivist: Archivist,
+    queue: Arc<config::Queue>,
     names: Names,
     rules: Rules,
     job_time: Duration,
@@ -44,11 +52,11 @@ pub(super) struct Handler {
 impl Handler {
     pub(super) fn new(
         archivist: Archivist,
-        queue: &config::Queue,
+        queue: Arc<config::Queue>,
         refusals: u32,
         job_time: Duration,
     ) -> Self {
-        let names = Names::of(queue);
+        let names = Names::of(&queue);
         let queues = names.all(&queue.retry_delays);
         let outage = |queue: String| (queue.clone(), Outage::of(format!("queue {queue}")));
         Self {
@@ -62,7 +70,13 @@ impl Handler {
             },
             job_time,
             publisher: Publisher::new(queue.url.clone()),
+            queue,
         }
+    }
+
+    /// Waits until nothing is left to tidy of jobs that were given up; whether that was in time.
+    pub(super) async fn tidied(&self, within: Duration) -> bool {
+        self.archivist.stores.cleaned(within).await
     }
 
     pub(super) async fn handle(&self, mut delivery: Delivery) {
@@ -71,7 +85,7 @@ impl Handler {
         let job = Job {
             body: Bytes::from(std::mem::take(&mut delivery.data)),
             attempt: tries.unwrap_or(0).saturating_add(1),
-            seen_before: delivery.redelivered || tries.is_some(),
+            seen_before: delivery.redelivered || message::seen_before(&delivery.properties),
             deadline: started + self.job_time,
             patience: self.job_time,
         };
@@ -137,9 +151,27 @@ impl Handler {
                     outage.inspect(|outage| outage.works(TAKE));
                     return true;
                 }
-                Err(error) => outage.inspect(|outage| outage.fails(TAKE, &error)),
-            };
+                Err(error) => {
+                    outage.inspect(|outage| outage.fails(TAKE, &error));
+                    self.declare_what_is_missing(&error).await;
+                }
+            }
             sleep(pauses.next().unwrap_or(BEFORE_REQUEUE)).await;
+        }
+    }
+
+    /// A queue that somebody deleted comes back while its messages wait here.
+    async fn declare_what_is_missing(&self, error: &QueueError) {
+        if !self.queue.declare || !matches!(error, QueueError::Unroutable { .. }) {
+            return;
+        }
+        let declared = async {
+            let connection = self.publisher.connection().await?;
+            topology::ensure_on(&connection, &self.queue).await
+        };
+        if let Err(error) = declared.await {
+            let error = telemetry::chain(&error);
+            tracing::debug!(error, "cannot declare the queues");
         }
     }
 

@@ -10,9 +10,11 @@ use crate::settle::Death;
 
 /// How often an event was tried.
 const ATTEMPT: &str = "x-callvault-attempt";
-const REASON: &str = "x-callvault-reason";
-const DETAIL: &str = "x-callvault-detail";
-const FAILED_AT: &str = "x-callvault-failed-at";
+pub(super) const REASON: &str = "x-callvault-reason";
+pub(super) const DETAIL: &str = "x-callvault-detail";
+pub(super) const FAILED_AT: &str = "x-callvault-failed-at";
+/// How often an event was dead and came back to work.
+const REPLAYS: &str = "x-callvault-replays";
 
 /// The longest detail, in bytes: headers are for reading, and a frame holds them all.
 const LONGEST_DETAIL: usize = 500;
@@ -33,10 +35,24 @@ const LEFT_BEHIND_PREFIXES: [&str; 2] = ["x-first-death-", "x-last-death-"];
 
 /// How often an event was tried before this delivery; `None` where callvault never had it.
 pub fn tries(properties: &BasicProperties) -> Option<u32> {
+    count(properties, ATTEMPT)
+}
+
+/// How often an event was replayed from the dead-letter queue.
+pub fn replays(properties: &BasicProperties) -> u32 {
+    count(properties, REPLAYS).unwrap_or(0)
+}
+
+/// Whether an earlier delivery may have left a manifest. A replay begins to count its tries anew, and may
+/// find most of its attachments stored.
+pub fn seen_before(properties: &BasicProperties) -> bool {
+    tries(properties).is_some() || replays(properties) > 0
+}
+
+fn count(properties: &BasicProperties, name: &str) -> Option<u32> {
     let headers = properties.headers().as_ref()?;
-    let tries = as_integer(headers.inner().get(ATTEMPT)?)?;
     // A negative number is nobody's of ours.
-    u32::try_from(tries).ok()
+    u32::try_from(as_integer(headers.inner().get(name)?)?).ok()
 }
 
 /// How often the broker took a message back that it had delivered. Classic queues do not count.
@@ -67,6 +83,20 @@ pub fn dead(properties: &BasicProperties, tries: u32, death: &Death) -> BasicPro
             (FAILED_AT, text(&failed_at)),
         ],
     )
+}
+
+/// The properties of a dead event that goes back to work: as if it had never been tried, but for the count
+/// of its replays.
+pub fn replayed(properties: &BasicProperties) -> BasicProperties {
+    let replays = replays(properties).saturating_add(1);
+    let back = with(properties, [(REPLAYS, AMQPValue::LongUInt(replays))]);
+    let mut table = FieldTable::default();
+    for (name, value) in back.headers().iter().flat_map(FieldTable::inner) {
+        if ![ATTEMPT, REASON, DETAIL, FAILED_AT].contains(&name.as_str()) {
+            table.insert(name.clone(), value.clone());
+        }
+    }
+    back.with_headers(table)
 }
 
 /// The properties that an ingress gives an event.
@@ -124,7 +154,7 @@ fn with<const N: usize>(
 }
 
 /// AMQP has eight integer types, and each client writes another.
-fn as_integer(value: &AMQPValue) -> Option<i64> {
+pub(super) fn as_integer(value: &AMQPValue) -> Option<i64> {
     match value {
         AMQPValue::ShortShortInt(v) => Some((*v).into()),
         AMQPValue::ShortShortUInt(v) => Some((*v).into()),
@@ -180,6 +210,22 @@ mod tests {
             AMQPValue::LongString("url_forbidden".into())
         );
         assert_eq!(tries(&dead), Some(3));
+    }
+
+    #[test]
+    fn a_replay_starts_its_count_anew_and_tells_how_often_it_was_replayed() {
+        let death = Death {
+            reason: Reason::TooLarge,
+            detail: String::new(),
+        };
+        let once = replayed(&dead(&came(), 3, &death));
+        assert_eq!((tries(&once), replays(&once)), (None, 1));
+        assert!(seen_before(&once) && !seen_before(&came()));
+        let names = once.headers().as_ref().unwrap().inner().keys();
+        let names: Vec<_> = names.map(ShortString::as_str).collect();
+        assert_eq!(names, ["traceparent", REPLAYS]);
+        let twice = replayed(&dead(&once, 1, &death));
+        assert_eq!((tries(&twice), replays(&twice)), (None, 2));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Publisher {
     }
 
     /// The connection of all lanes, opened anew where it broke.
-    async fn connection(&self) -> Result<Arc<Connection>, QueueError> {
+    pub(super) async fn connection(&self) -> Result<Arc<Connection>, QueueError> {
         let mut connection = self.connection.lock().await;
         if let Some(open) = connection.as_ref().filter(|open| open.status().connected()) {
             return Ok(Arc::clone(open));

@@ -111,15 +111,19 @@ impl Bucket {
                     if let Ok(Ok(Some(last))) = self.uploads.last_part(upload).await
                         && last >= before
                     {
-                        return Ok(Removed::InUse);
+                        return Ok(Ok(Removed::InUse));
                     }
                     match self.uploads.abort(upload).await {
-                        Ok(()) => Ok(Removed::Now),
-                        Err(BackendError::NotFound { .. }) => Ok(Removed::Before),
+                        Ok(()) => Ok(Ok(Removed::Now)),
+                        Err(BackendError::NotFound { .. }) => Ok(Ok(Removed::Before)),
+                        // It will say so again.
+                        Err(error @ BackendError::PermissionDenied { .. }) => Ok(Err(error)),
                         Err(error) => Err(error.into()),
                     }
                 };
-                self.patiently(patience, "abort an upload", attempt).await
+                let what = "abort an upload";
+                let removed = self.patiently(patience, what, attempt).await?;
+                removed.map_err(|error| self.error(what, error))
             }
             What::File(path) => {
                 let path = path.clone();
@@ -132,7 +136,7 @@ impl Bucket {
 
     fn leftover(&self, upload: Upload) -> Option<Leftover> {
         let below = upload.path.prefix_match(&self.prefix)?;
-        let key = Path::from_iter(below).to_string();
+        let key = below.collect::<Path>().to_string();
         Some(Leftover {
             key,
             since: upload.begun,

@@ -3,13 +3,14 @@
 //! The store library has no listing of them. S3 and Google Cloud Storage answer `GET ?uploads` with the
 //! same XML, so the two share all but the way in which a request proves who sends it.
 
+mod answer;
+
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::{
     ClientOptions, Error as BackendError,
@@ -20,14 +21,17 @@ use object_store::{
     path::Path,
     signer::{SignedUrlOptions, Signer},
 };
-use percent_encoding::percent_decode_str;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use url::Url;
 
+use self::answer::{Page, Parts, Refusal, decode, read, time};
 use super::Cause;
 
 /// How long a request's signature is good.
 const SIGNED_FOR: Duration = Duration::from_mins(5);
+
+/// Uploads that one answer lists: the most that S3 takes.
+const PAGE: &str = "1000";
 
 /// What kind of store a bucket is in, and what it takes to find its unfinished uploads.
 #[derive(Debug)]
@@ -111,6 +115,7 @@ impl Uploads {
                 ("uploads", ""),
                 ("prefix", &prefix),
                 ("encoding-type", "url"),
+                ("max-uploads", PAGE),
             ];
             let (key, id) = &after;
             query.extend([("key-marker", key.as_str()), ("upload-id-marker", id)]);
@@ -123,7 +128,7 @@ impl Uploads {
                 Some("url") => decode(&text),
                 _ => text,
             };
-            for entry in page.uploads {
+            for entry in page.list {
                 // A key that is no path is none of callvault's.
                 let Ok(path) = Path::parse(decoded(entry.key)) else {
                     continue;
@@ -158,7 +163,7 @@ impl Uploads {
                 Ok(page) => page,
                 Err(refused) => return Ok(Err(refused)),
             };
-            for part in page.parts {
+            for part in page.list {
                 last = last.max(Some(time(&part.last_modified)?));
             }
             if page.is_truncated != "true" || page.next_part_number_marker == after {
@@ -254,90 +259,10 @@ fn without_signature(mut url: Url) -> Url {
     url
 }
 
-/// An answer's XML, or why it is not what was asked for.
-fn read<T: DeserializeOwned>(body: &Bytes, root: &str) -> Result<T, String> {
-    let text = String::from_utf8_lossy(body);
-    // A server that does not know the question may answer another one: a list of objects, say.
-    if !text.contains(&format!("<{root}")) {
-        return Err(format!("it does not answer with a {root}"));
-    }
-    quick_xml::de::from_str(&text).map_err(|error| format!("its {root} cannot be read: {error}"))
-}
-
-/// Percent-decoded, the way S3 encodes keys: spaces as pluses.
-fn decode(text: &str) -> String {
-    let text = text.replace('+', " ");
-    percent_decode_str(&text).decode_utf8_lossy().into_owned()
-}
-
-fn time(text: &str) -> Result<DateTime<Utc>, Cause> {
-    let time = DateTime::parse_from_rfc3339(text);
-    let time = time.map_err(|error| invalid(format!("its time {text:?}: {error}")))?;
-    Ok(time.to_utc())
-}
-
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Cause {
     std::io::Error::other(error).into()
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> std::io::Error {
     std::io::Error::other(error)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Page {
-    encoding_type: Option<String>,
-    #[serde(default)]
-    is_truncated: String,
-    #[serde(default)]
-    next_key_marker: String,
-    #[serde(default)]
-    next_upload_id_marker: String,
-    #[serde(default, rename = "Upload")]
-    uploads: Vec<Entry>,
-}
-
-impl Page {
-    const ROOT: &str = "ListMultipartUploadsResult";
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry {
-    key: String,
-    upload_id: String,
-    initiated: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Parts {
-    #[serde(default)]
-    is_truncated: String,
-    #[serde(default)]
-    next_part_number_marker: String,
-    #[serde(default, rename = "Part")]
-    parts: Vec<Part>,
-}
-
-impl Parts {
-    const ROOT: &str = "ListPartsResult";
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Part {
-    last_modified: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase")]
-struct Refusal {
-    #[serde(default)]
-    code: String,
-}
-
-impl Refusal {
-    const ROOT: &str = "Error";
 }

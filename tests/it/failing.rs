@@ -464,6 +464,25 @@ async fn nothing_secret_is_told() {
 }
 
 #[tokio::test]
+async fn a_message_waits_for_a_queue_that_somebody_deleted() {
+    let setup = Setup::folders().await;
+    let worker = Worker::start(&setup.write());
+    worker.wait_log("consuming").await;
+    let amqp = Amqp::connect(servers::rabbit().await).await;
+    let dead = format!("{}.dead", setup.queue());
+    amqp.delete(&dead).await;
+    amqp.publish(&setup.exchange(), "call.analyzed", None, b"no event")
+        .await;
+    worker.wait_log("outcome=\"dead\"").await;
+    assert_eq!(amqp.wait_take(&dead).await.body, b"no event");
+    let log = worker.log();
+    assert!(
+        log.contains("does not work") && log.contains("works again"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
 async fn a_stopped_worker_hands_back_what_it_cannot_finish() {
     let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
     setup.set("fetch", "read_timeout", "\"20s\"");

@@ -13,7 +13,7 @@ use crate::support::{
     http_client,
     origin::{Origin, Reply},
     s3::S3,
-    servers::{self, Cluster, Conf, Kind, Server},
+    servers::{self, Azurite, Cluster, Conf, Gcs, Kind, Server},
     wait::eventually,
 };
 
@@ -164,6 +164,64 @@ async fn an_object_comes_back_with_its_metadata_and_is_not_overwritten() {
         s3.list(S3::BUCKET, key.split('/').next().unwrap()).await,
         [key]
     );
+}
+
+#[tokio::test]
+#[ignore = "needs tests/run --all-stores"]
+async fn azurite_keeps_a_blob_with_its_metadata_and_refuses_to_overwrite_it() {
+    let (azurite, client) = (servers::azurite().await, http_client());
+    let blob = format!(
+        "{}/{}/{}/recording.wav?{}",
+        azurite.url,
+        Azurite::CONTAINER,
+        unique(),
+        Azurite::SIGNATURE
+    );
+    let put = async |body: &'static str| {
+        let request = client
+            .put(&blob)
+            .header("x-ms-blob-type", "BlockBlob")
+            .header("x-ms-meta-call_id", "5e09")
+            .header("if-none-match", "*");
+        request.body(body).send().await.unwrap().status()
+    };
+    assert_eq!(put("first").await, StatusCode::CREATED);
+    assert_eq!(put("second").await, StatusCode::CONFLICT);
+
+    let answer = client.get(&blob).send().await.unwrap();
+    assert_eq!(answer.headers()["x-ms-meta-call_id"], "5e09");
+    assert_eq!(answer.bytes().await.unwrap(), "first");
+}
+
+#[tokio::test]
+#[ignore = "needs tests/run --all-stores"]
+async fn fake_gcs_keeps_an_object_with_its_metadata_and_refuses_to_overwrite_it() {
+    let (gcs, client) = (servers::gcs().await, http_client());
+    let name = unique();
+    let put = async |body: &str| {
+        let about = format!(r#"{{"name": "{name}", "metadata": {{"call_id": "5e09"}}}}"#);
+        let body = format!(
+            "--part\r\ncontent-type: application/json\r\n\r\n{about}\r\n\
+             --part\r\ncontent-type: text/plain\r\n\r\n{body}\r\n--part--\r\n"
+        );
+        let request = client
+            .post(format!(
+                "{}/upload/storage/v1/b/{}/o?uploadType=multipart&ifGenerationMatch=0",
+                gcs.url,
+                Gcs::BUCKET
+            ))
+            .header("content-type", "multipart/related; boundary=part");
+        request.body(body).send().await.unwrap().status()
+    };
+    assert_eq!(put("first").await, StatusCode::OK);
+    assert_eq!(put("second").await, StatusCode::PRECONDITION_FAILED);
+
+    let object = format!("{}/storage/v1/b/{}/o/{name}", gcs.url, Gcs::BUCKET);
+    let about = client.get(&object).send().await.unwrap();
+    let about: serde_json::Value = serde_json::from_slice(&about.bytes().await.unwrap()).unwrap();
+    assert_eq!(about["metadata"]["call_id"], "5e09");
+    let media = client.get(format!("{object}?alt=media"));
+    assert_eq!(media.send().await.unwrap().bytes().await.unwrap(), "first");
 }
 
 #[tokio::test]

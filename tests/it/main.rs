@@ -17,11 +17,15 @@
 )]
 
 mod archiving;
+mod clones;
 mod commands;
 mod connecting;
 mod deploying;
+mod desk;
 mod failing;
 mod harness;
+mod stores;
 mod support;
 mod surviving;
+mod sweeping;
 mod wav;

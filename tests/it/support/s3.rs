@@ -83,6 +83,22 @@ impl S3 {
             .await
     }
 
+    /// Begins a multipart upload, and says its identifier.
+    pub(crate) async fn begin_upload(&self, bucket: &str, key: &str) -> String {
+        let path = format!("{bucket}/{key}?uploads");
+        let response = self.send(Method::POST, &path, &[], Bytes::new()).await;
+        let xml = response.text().await.unwrap();
+        let id = xml.split("<UploadId>").nth(1).unwrap();
+        id.split('<').next().unwrap().to_owned()
+    }
+
+    /// Sends one part of a multipart upload.
+    pub(crate) async fn put_part(&self, bucket: &str, key: &str, upload: &str, number: u32) {
+        let path = format!("{bucket}/{key}?partNumber={number}&uploadId={upload}");
+        let response = self.send(Method::PUT, &path, &[], "a part".into()).await;
+        assert!(response.status().is_success(), "{}", response.status());
+    }
+
     async fn keys(&self, path: &str) -> Vec<String> {
         let response = self.send(Method::GET, path, &[], Bytes::new()).await;
         assert!(

@@ -1,11 +1,14 @@
 //! The brokers and stores that the tests stand on, started through `tests/serve`.
 //!
 //! [`rabbit`] and [`s3`] are shared by all tests of a run. A test that kills or restarts a server has
-//! one of its own, [`Server`], or three brokers that are one: [`Cluster`].
+//! one of its own, [`Server`], or three brokers that are one: [`Cluster`]. [`azurite`] and [`gcs`] are
+//! there with `tests/run --all-stores`, so tests that need them are
+//! `#[ignore = "needs tests/run --all-stores"]`.
 
 mod cluster;
 mod private;
 mod shared;
+mod stores;
 
 use std::{
     env, fs,
@@ -22,10 +25,11 @@ use super::s3::S3;
 pub(crate) use self::{
     cluster::Cluster,
     private::{Conf, Kind, Server},
+    stores::{Azurite, Gcs, azurite, gcs},
 };
 
 /// More than `tests/serve` gives its servers, which says better what went wrong.
-const STARTUP: Duration = Duration::from_secs(90);
+const STARTUP: Duration = Duration::from_secs(150);
 
 /// The script that runs servers.
 const SERVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/serve");

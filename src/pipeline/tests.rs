@@ -1,0 +1,147 @@
+//! What one job's misfortune means for the others. (The pipeline's own story is told in `tests/it`.)
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{future::join_all, stream::BoxStream};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+};
+use tokio::time::Instant;
+
+use super::{Archivist, End, Job, Turns};
+use crate::{
+    attachment::{KeyTemplate, Planner, Tenants},
+    body::Budget,
+    config,
+    fetch::Fetcher,
+    manifest::Worker,
+    outage::Outage,
+    store::{Bucket, Stores},
+};
+
+/// A store that panics over keys that hold "bug", as a library might.
+#[derive(Debug)]
+struct Buggy(Arc<dyn ObjectStore>);
+
+impl fmt::Display for Buggy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Buggy {
+    async fn put_opts(&self, to: &Path, body: PutPayload, how: PutOptions) -> Result<PutResult> {
+        assert!(!to.as_ref().contains("bug"), "the bug of this test");
+        self.0.put_opts(to, body, how).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        to: &Path,
+        how: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(to, how).await
+    }
+
+    async fn get_opts(&self, from: &Path, how: GetOptions) -> Result<GetResult> {
+        self.0.get_opts(from, how).await
+    }
+
+    fn delete_stream(
+        &self,
+        keys: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.0.delete_stream(keys)
+    }
+
+    fn list(&self, below: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(below)
+    }
+
+    async fn list_with_delimiter(&self, below: Option<&Path>) -> Result<ListResult> {
+        self.0.list_with_delimiter(below).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, how: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, how).await
+    }
+}
+
+fn archivist() -> Archivist {
+    // Fails when another test of this process was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let settings = config::Bucket {
+        name: "documents".into(),
+        url: "memory:".into(),
+        options: BTreeMap::new(),
+    };
+    let bucket = Bucket::open(&settings).unwrap();
+    let stores = Stores::new([bucket.with_store(|store| Arc::new(Buggy(store)))]);
+    let fetch = config::Fetch {
+        allowed_hosts: Vec::new(),
+        allow_http: false,
+        allow_private_addresses: false,
+        connect_timeout: Duration::from_secs(1),
+        read_timeout: Duration::from_secs(1),
+        max_redirects: 0,
+        refusals: 1,
+    };
+    let limits = config::Limits {
+        memory: 1 << 20,
+        spool: 1 << 20,
+        spool_dir: std::env::temp_dir(),
+        job_time: Duration::from_mins(1),
+    };
+    let template = KeyTemplate::parse("{date}/{call_id}/{request_id}/{file}").unwrap();
+    let planner = Planner::new(
+        Vec::new(),
+        template,
+        "documents",
+        "documents",
+        Tenants::new(),
+    );
+    Archivist {
+        planner,
+        fetcher: Fetcher::new(&fetch).unwrap(),
+        manifests: Arc::clone(stores.get("documents").unwrap()),
+        stores,
+        budget: Budget::new(&limits),
+        spool: Outage::of("the spool folder"),
+        include_event: false,
+        worker: Worker::this(),
+        turns: Turns::default(),
+    }
+}
+
+fn job(request_id: &str) -> Job {
+    let body = format!(
+        r#"{{"event": "call.analyzed", "request_id": "{request_id}", "data":
+            {{"id": "c", "created_at": "2026-01-01T00:00:00Z", "attachments": []}}}}"#
+    );
+    Job {
+        body: Bytes::from(body),
+        attempt: 1,
+        seen_before: false,
+        deadline: Instant::now() + Duration::from_mins(1),
+        patience: Duration::from_mins(1),
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_the_end_of_one_job_alone() {
+    let archivist = archivist();
+    let jobs = ["a", "bug", "b", "bug", "c"].map(job);
+    let ends = join_all(jobs.iter().map(|job| archivist.archive(job))).await;
+    for (at, outcome) in ends.iter().enumerate() {
+        match &outcome.end {
+            // The second of its kind waited for the first, and is not held up for ever.
+            End::Panicked => assert!(matches!(at, 1 | 3), "{at}"),
+            End::Archived => assert!(matches!(at, 0 | 2 | 4), "{at}"),
+            end => panic!("{at}: {end:?}"),
+        }
+    }
+}

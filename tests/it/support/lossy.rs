@@ -1,0 +1,165 @@
+//! A proxy before a store, for what networks and lesser stores do: an answer is lost after the write took
+//! effect, a header is not understood.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    io::{self, AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+/// A running proxy, one request a connection; it ends with its value.
+pub(crate) struct Lossy {
+    url: String,
+    rules: Arc<Mutex<Rules>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Rules {
+    /// Method, a part of the head, and how many answers are still to be lost.
+    lose: Vec<(&'static str, &'static str, usize)>,
+    lost: usize,
+    strip: Vec<&'static str>,
+    refuse: Vec<(&'static str, &'static str, u16)>,
+}
+
+impl Lossy {
+    /// Before a server, `http://HOST:PORT`.
+    pub(crate) async fn before(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = server.strip_prefix("http://").unwrap().to_owned();
+        let rules = Arc::new(Mutex::new(Rules::default()));
+        let shared = Arc::clone(&rules);
+        let task = tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let (server, rules) = (server.clone(), Arc::clone(&shared));
+                // A peer that goes away is what this is for.
+                tokio::spawn(async move { serve(client, &server, &rules).await });
+            }
+        });
+        Self {
+            url: format!("http://{address}"),
+            rules,
+            task,
+        }
+    }
+
+    /// Where it answers.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Loses the answers to the next requests of a method with a text in their head. The server gets
+    /// them whole, and answers, before the client's connection is cut.
+    pub(crate) fn lose(&self, method: &'static str, part: &'static str, times: usize) {
+        self.rules.lock().unwrap().lose.push((method, part, times));
+    }
+
+    /// Loses no more answers, and says how many were lost since the last time.
+    pub(crate) fn heal(&self) -> usize {
+        let mut rules = self.rules.lock().unwrap();
+        rules.lose.clear();
+        std::mem::take(&mut rules.lost)
+    }
+
+    /// Takes a header, in lower case, out of every request.
+    pub(crate) fn strip(&self, header: &'static str) {
+        self.rules.lock().unwrap().strip.push(header);
+    }
+
+    /// Answers requests of a method with a text in their head with a status, and keeps them to itself.
+    pub(crate) fn refuse(&self, method: &'static str, part: &'static str, status: u16) {
+        self.rules
+            .lock()
+            .unwrap()
+            .refuse
+            .push((method, part, status));
+    }
+}
+
+impl Drop for Lossy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Rules>) -> io::Result<()> {
+    let (head, mut body) = read_head(&mut client).await?;
+    let mut lines = head.split("\r\n");
+    let request = lines.next().unwrap_or_default().to_owned();
+    let named = |line: &str| line.split(':').next().unwrap().to_ascii_lowercase();
+    let headers: Vec<&str> = lines.collect();
+    let length = headers
+        .iter()
+        .find(|line| named(line) == "content-length")
+        .map_or(0, |line| {
+            line.split(':').nth(1).unwrap().trim().parse().unwrap()
+        });
+    let read = body.len();
+    body.resize(length, 0);
+    client.read_exact(&mut body[read.min(length)..]).await?;
+
+    let is = |method: &str, part: &str| request.starts_with(method) && head.contains(part);
+    let (stripped, refused) = {
+        let rules = rules.lock().unwrap();
+        let refused = rules
+            .refuse
+            .iter()
+            .find(|(method, part, _)| is(method, part));
+        (rules.strip.clone(), refused.map(|(.., status)| *status))
+    };
+    if let Some(status) = refused {
+        let answer =
+            format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        return client.write_all(answer.as_bytes()).await;
+    }
+    let kept = headers.iter().filter(|line| {
+        let name = named(line);
+        name != "connection" && !stripped.contains(&name.as_str())
+    });
+    let kept: String = kept.flat_map(|line| [*line, "\r\n"]).collect();
+    let mut upstream = TcpStream::connect(server).await?;
+    let head = format!("{request}\r\n{kept}connection: close\r\n\r\n");
+    upstream.write_all(head.as_bytes()).await?;
+    upstream.write_all(&body).await?;
+    let mut answer = Vec::new();
+    upstream.read_to_end(&mut answer).await?;
+
+    let lose = {
+        let mut rules = rules.lock().unwrap();
+        let due = rules
+            .lose
+            .iter_mut()
+            .find(|(method, part, left)| *left > 0 && is(method, part));
+        let lose = due.is_some_and(|(.., left)| {
+            *left -= 1;
+            true
+        });
+        rules.lost += usize::from(lose);
+        lose
+    };
+    if lose {
+        return Ok(());
+    }
+    client.write_all(&answer).await?;
+    client.shutdown().await
+}
+
+/// A request's head without its end, and what has come of its body.
+async fn read_head(client: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
+    let mut read = Vec::new();
+    loop {
+        if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            let body = read.split_off(end + 4);
+            read.truncate(end);
+            return Ok((String::from_utf8(read).unwrap(), body));
+        }
+        if client.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}

@@ -15,7 +15,6 @@ pub(crate) mod gcs;
 pub(crate) mod load;
 pub(crate) mod lossy;
 pub(crate) mod origin;
-pub(crate) mod origin;
 pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod s3;

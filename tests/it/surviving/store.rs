@@ -154,20 +154,22 @@ async fn a_store_that_is_slow_is_no_fault_at_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_outage_longer_than_a_jobs_time_sends_it_to_a_delay_queue_uncharged() {
-    let mut scene = Scene::new(6, 0).await;
+    let mut scene = Scene::new(4, 0).await;
     let gateway = Gateway::before(servers::s3().await.endpoint()).await;
     scene.reach_store_at(&gateway.endpoint(), "");
     scene
         .setup
-        .set("fetch", "read_timeout", "\"1s\"")
-        .set("limits", "job_time", "\"1500ms\"");
+        .set("fetch", "read_timeout", "\"2s\"")
+        .set("limits", "job_time", "\"4s\"");
     gateway.set(Rule::Busy);
     let worker = scene.worker().await;
     scene.publish().await;
     // More often than there are delays: an event that was charged would be dead.
-    wait_times(&worker, "outcome=\"retried\"", 4 * scene.load.calls.len()).await;
+    let rounds = 3 * scene.load.calls.len();
+    wait_times(&worker, "outcome=\"retried\"", rounds).await;
     gateway.set(Rule::Pass);
-    let rounds = times(&worker, "outcome=\"retried\"") + 2 * scene.load.calls.len();
+    scene.wait_complete_but(0).await;
+    let rounds = times(&worker, "outcome=\"retried\"");
     // What a job gave back it has to fetch again.
     scene
         .audit(

@@ -1,11 +1,12 @@
 //! The store is gone, mute or overloaded: jobs wait, and nothing of it is the events' fault.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{DEADLINE, Scene, outages, times, wait_times};
 use crate::support::{
     audit::Explained,
     gateway::{Gateway, Rule},
+    origin::Reply,
     proxy::{Mode, Proxy},
     servers::{self, Kind, Server},
     wait::eventually,
@@ -176,6 +177,46 @@ async fn an_outage_longer_than_a_jobs_time_sends_it_to_a_delay_queue_uncharged()
             [worker],
             Explained {
                 downloads: 3 * rounds,
+                ..Explained::default()
+            },
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn time_that_the_store_took_from_a_job_is_not_charged_to_its_origin() {
+    let mut scene = Scene::new(1, 0).await;
+    let gateway = Gateway::before(servers::s3().await.endpoint()).await;
+    scene.reach_store_at(&gateway.endpoint(), "");
+    scene
+        .setup
+        .set("fetch", "read_timeout", "\"2s\"")
+        .set("limits", "job_time", "\"5s\"");
+    // Half of the job's time is enough for the download, and less is not.
+    let recording = &scene.load.calls[0].files[1];
+    let bytes = recording.bytes.len().div_ceil(4);
+    let pause = Duration::from_millis(600);
+    scene
+        .origin
+        .always(&recording.path, Reply::Drip { bytes, pause });
+    gateway.set(Rule::Busy);
+    let worker = scene.worker().await;
+    scene.publish().await;
+    wait_noticed(&worker).await;
+    // An outage is nothing but time that passes.
+    let noticed = Instant::now();
+    eventually(DEADLINE, "the store to take its time", async || {
+        (noticed.elapsed() > Duration::from_millis(2700)).then_some(())
+    })
+    .await;
+    gateway.set(Rule::Pass);
+    scene.wait_complete_but(0).await;
+    assert_eq!(times(&worker, "charged=true"), 0, "{}", worker.log());
+    scene
+        .audit(
+            [worker],
+            Explained {
+                downloads: 6,
                 ..Explained::default()
             },
         )

@@ -26,5 +26,6 @@ mod failing;
 mod harness;
 mod stores;
 mod support;
+mod surviving;
 mod sweeping;
 mod wav;

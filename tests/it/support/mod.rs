@@ -6,12 +6,17 @@
 )]
 
 pub(crate) mod amqp;
+pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod config;
+pub(crate) mod disk;
+pub(crate) mod gateway;
 pub(crate) mod gcs;
+pub(crate) mod load;
 pub(crate) mod lossy;
 pub(crate) mod origin;
 pub(crate) mod place;
+pub(crate) mod proxy;
 pub(crate) mod s3;
 pub(crate) mod servers;
 pub(crate) mod wait;

@@ -192,13 +192,7 @@ async fn rehearsed(
     }
     let count = u32::try_from(kept.len()).unwrap_or(u32::MAX);
     if json {
-        plain::tell(&Total {
-            what: "total",
-            outcome,
-            count,
-            not_found: picker.missing(),
-            interrupted: false,
-        });
+        plain::tell(&Total::of(outcome, count, picker, false));
     } else {
         say(&format!("{} {outcome}", letters(count)));
     }
@@ -217,6 +211,24 @@ struct Total<'a> {
     count: u32,
     not_found: Vec<&'a str>,
     interrupted: bool,
+}
+
+impl<'a> Total<'a> {
+    /// What was asked for and not found is known only if all was looked through.
+    fn of(outcome: &'static str, count: u32, picker: &'a Picker<'_>, interrupted: bool) -> Self {
+        let not_found = if interrupted {
+            Vec::new()
+        } else {
+            picker.missing()
+        };
+        Self {
+            what: "total",
+            outcome,
+            count,
+            not_found,
+            interrupted,
+        }
+    }
 }
 
 /// `1 dead letter`, `2 dead letters`.

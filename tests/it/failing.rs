@@ -549,14 +549,7 @@ async fn without_a_broker_a_worker_lives_and_says_why_it_is_not_ready() {
     worker
         .wait_log("does not work; waiting for it part=\"the broker\"")
         .await;
-    let log = worker.log();
-    let address = log
-        .split("address=")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap();
+    let address = worker.address();
     let client = http_client();
     let live = client
         .get(format!("http://{address}/livez"))

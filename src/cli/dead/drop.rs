@@ -123,17 +123,7 @@ impl Drop {
 
     fn report(&self, picker: &Picker<'_>, count: u32, interrupted: bool) {
         if self.json {
-            plain::tell(&Total {
-                what: "total",
-                outcome: "dropped",
-                count,
-                not_found: if interrupted {
-                    Vec::new()
-                } else {
-                    picker.missing()
-                },
-                interrupted,
-            });
+            plain::tell(&Total::of("dropped", count, picker, interrupted));
         } else {
             say(&format!("{} dropped", letters(count)));
         }

@@ -214,17 +214,7 @@ impl Replay {
     ) -> Result<Exit, Failure> {
         let done = progress.done;
         if self.json {
-            plain::tell(&Total {
-                what: "total",
-                outcome: "replayed",
-                count: done,
-                not_found: if interrupted {
-                    Vec::new()
-                } else {
-                    picker.missing()
-                },
-                interrupted,
-            });
+            plain::tell(&Total::of("replayed", done, picker, interrupted));
         } else {
             say(&format!("{} replayed", letters(done)));
         }

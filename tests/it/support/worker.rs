@@ -66,6 +66,13 @@ impl Worker {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
 
+    /// Where it answers `/livez` and `/readyz`: `127.0.0.1:PORT`, once that is in its log.
+    pub(crate) fn address(&self) -> String {
+        let log = self.log();
+        let rest = log.split("address=").nth(1).unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
+    }
+
     /// Waits until its log holds a text.
     pub(crate) async fn wait_log(&self, text: &str) {
         let what = format!("{text:?} in {}", self.log.display());

@@ -48,14 +48,7 @@ async fn publish_last_to_one_consumer(scene: &Scene) {
 
 /// What `/readyz` says.
 async fn readiness(worker: &Worker) -> (u16, String) {
-    let log = worker.log();
-    let address = log
-        .split("address=")
-        .nth(1)
-        .unwrap()
-        .split_whitespace()
-        .next()
-        .unwrap();
+    let address = worker.address();
     let ready = http_client()
         .get(format!("http://{address}/readyz"))
         .send()

@@ -22,6 +22,8 @@ pub const CALL_ANALYZED: &str = "call.analyzed";
 const MAX_BODY: usize = 16 << 20;
 /// The most attachments of one event: each has an entry in the manifest, and takes a request.
 const MAX_ATTACHMENTS: usize = 1000;
+/// The longest URL of an attachment, in bytes; signed ones have some 2 KiB.
+const MAX_URL: usize = 16 << 10;
 /// Deeper nesting than this makes an event invalid: whoever reads its manifest recurses over it.
 const MAX_DEPTH: usize = 127;
 
@@ -250,6 +252,12 @@ fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
         let fields: ListedFields = object(item, &path)?;
         let path = format!("{path}.url");
         let url = string(required(fields.url.as_deref(), &path)?, &path)?;
+        if url.len() > MAX_URL {
+            return Err(EventError::Wrong {
+                field: path,
+                expected: "a URL of at most 16 KiB",
+            });
+        }
         let url = Url::parse(&url).map_err(|_| EventError::Wrong {
             field: path,
             expected: "a URL",

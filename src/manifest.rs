@@ -12,7 +12,7 @@ use crate::{
     attachment::Planned,
     check::{Facts, Problem},
     digest::Sha256,
-    event::{CALL_ANALYZED, Call, CallAnalyzed, Listed},
+    event::{CALL_ANALYZED, Call, CallAnalyzed},
     fetch::{FetchError, Source},
 };
 
@@ -208,6 +208,18 @@ impl Entry {
     }
 }
 
+/// What tells one file from another: host and path.
+fn file(url: &str) -> Option<(String, String)> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str().unwrap_or_default();
+    let path = if url.cannot_be_a_base() {
+        ""
+    } else {
+        url.path()
+    };
+    Some((host.to_owned(), path.to_owned()))
+}
+
 /// A URL without query, fragment and user information: those can be credentials.
 fn public(url: &Url) -> String {
     if url.cannot_be_a_base() {
@@ -303,14 +315,18 @@ impl Known {
         self.event.sha256 == sha256.to_string()
     }
 
-    /// Whether it tells of the very files that an event lists. Hosts and signatures may differ: a provider
-    /// has several, and signs anew.
+    /// Whether it tells of the very files that an event lists, in whichever order. Their signatures may
+    /// differ: a provider that sends an event again signs it anew.
     pub fn lists(&self, call: &CallAnalyzed) -> bool {
-        let same = |(known, listed): (&KnownEntry, &Listed)| {
-            Url::parse(&known.source.url).is_ok_and(|url| url.path() == listed.url.path())
-        };
-        self.attachments.len() == call.attachments.len()
-            && self.attachments.iter().zip(&call.attachments).all(same)
+        let known = self.attachments.iter().map(|entry| file(&entry.source.url));
+        let listed = call
+            .attachments
+            .iter()
+            .map(|listed| file(listed.url.as_str()));
+        let (mut known, mut listed): (Vec<_>, Vec<_>) = (known.collect(), listed.collect());
+        known.sort_unstable();
+        listed.sort_unstable();
+        known == listed
     }
 
     /// How many attachments it lacks.

@@ -3,13 +3,14 @@
 
 use std::{
     error::Error as StdError,
+    pin::pin,
     sync::{Mutex, MutexGuard as StdGuard, PoisonError},
     time::Duration,
 };
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::{
-    sync::{Mutex as AsyncMutex, MutexGuard},
+    sync::{Mutex as AsyncMutex, MutexGuard, Notify},
     time::{Instant, sleep},
 };
 
@@ -27,13 +28,16 @@ pub struct Outage {
     state: Mutex<State>,
     /// Held by the one that may try while the part does not work.
     trial: AsyncMutex<()>,
+    /// Told when the part works again.
+    over: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Since when the part does not work.
     since: Option<Instant>,
-    last_failure: Option<Instant>,
+    /// When it did not work before, the last time.
+    before: Option<(Instant, Instant)>,
     /// Operations that failed, and will be tried again.
     waiting: usize,
 }
@@ -45,6 +49,7 @@ impl Outage {
             part: part.into(),
             state: Mutex::default(),
             trial: AsyncMutex::default(),
+            over: Notify::new(),
         }
     }
 
@@ -95,10 +100,8 @@ impl Outage {
     /// Notes that an operation failed; says so if it is the first.
     pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static)) {
         let mut state = self.state();
-        let now = Instant::now();
-        state.last_failure = Some(now);
         if state.since.is_none() {
-            state.since = Some(now);
+            state.since = Some(Instant::now());
             let error = telemetry::chain(error);
             tracing::warn!(
                 part = self.part,
@@ -118,26 +121,36 @@ impl Outage {
         }
     }
 
-    /// Whether something failed since then.
-    pub fn failed_since(&self, then: Instant) -> bool {
-        self.state().last_failure.is_some_and(|at| at >= then)
+    /// How long it did not work since then, as far as is remembered.
+    pub fn down_since(&self, then: Instant) -> Duration {
+        let state = self.state();
+        let now = Instant::now();
+        let spans = [state.before, state.since.map(|since| (since, now))];
+        let overlap = |(from, to): (Instant, Instant)| to.saturating_duration_since(from.max(then));
+        spans.into_iter().flatten().map(overlap).sum()
     }
 
     /// Lets everybody pass while the part works; while it does not, one at a time, who holds what is
     /// returned for as long as the trial lasts.
     pub async fn gate(&self) -> Option<MutexGuard<'_, ()>> {
+        let mut over = pin!(self.over.notified());
+        over.as_mut().enable();
         let down = || self.state().since.is_some();
         if !down() {
             return None;
         }
-        let trial = self.trial.lock().await;
-        down().then_some(trial)
+        tokio::select! {
+            trial = self.trial.lock() => down().then_some(trial),
+            () = over => None,
+        }
     }
 
     fn ends(&self, state: &mut State) {
         if let Some(since) = state.since.take() {
             let seconds = since.elapsed().as_secs_f64();
             tracing::info!(part = self.part, seconds, "works again");
+            state.before = Some((since, Instant::now()));
+            self.over.notify_waiters();
         }
     }
 
@@ -231,15 +244,19 @@ mod tests {
         let outage = Outage::of("store");
         let fails = || async { io::Result::<()>::Err(io::Error::other("down")) };
         let works = || async { io::Result::Ok(()) };
-        let before = Instant::now();
+        let start = Instant::now();
         let gone = outage.wait_out("write", Duration::ZERO, fails).await;
         gone.unwrap_err();
-        assert!(is_on(&outage) && outage.failed_since(before));
+        assert!(is_on(&outage));
+        sleep(Duration::from_secs(5)).await;
         outage
             .wait_out("read", Duration::ZERO, works)
             .await
             .unwrap();
         assert!(!is_on(&outage), "nobody waits, and it works");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(outage.down_since(start), Duration::from_secs(5));
+        assert_eq!(outage.down_since(Instant::now()), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
@@ -263,8 +280,8 @@ mod tests {
         assert!(trial.is_some());
         let second = tokio::time::timeout(Duration::from_mins(1), outage.gate());
         assert!(second.await.is_err());
-        outage.works();
+        let third = async { tokio::join!(outage.gate(), async { outage.works() }).0 };
+        assert!(third.await.is_none(), "though the trial still lasts");
         drop(trial);
-        assert!(outage.gate().await.is_none(), "it works again");
     }
 }

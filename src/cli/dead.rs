@@ -87,6 +87,9 @@ fn note_others<T>(count: Count, walk: &Walk<T>) {
             "callvault: {} other consumers are at the queue; what they hold is not seen here",
             count.consumers
         ));
+    } else if count.ready == 0 {
+        // Its consumers are gone while it asks its question, so it cannot be seen.
+        say_error("callvault: another desk may hold some at this moment");
     }
 }
 

@@ -160,7 +160,9 @@ async fn publish(
     let id = envelope.request_id.as_deref().and_then(short);
     let properties = message::fresh(id.as_deref());
     let turn = publisher.turn(exchange).await;
-    let published = turn.publish(exchange, &name, properties, &found.body, |_| false);
+    let published = turn.publish(exchange, &name, properties, &found.body, |_, blocked| {
+        blocked
+    });
     match published.await {
         Ok(()) => Ok(Outcome::Published),
         Err(error @ QueueError::Unroutable { .. }) => {

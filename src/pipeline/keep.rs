@@ -1,6 +1,6 @@
 //! One attachment's way: fetched, checked, stored.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::MutexGuard,
@@ -116,8 +116,9 @@ impl Archivist {
             .await?;
         // That may have taken minutes, in which another worker may have finished the event.
         self.known(call, job).await?;
+        // Not again after a pause, in which another worker may finish it.
         bucket
-            .overwrite(staged, body, &about, &self.budget, patience)
+            .overwrite(staged, body, &about, &self.budget, Duration::ZERO)
             .await?;
         Ok((again.entry(planned), None))
     }
@@ -146,15 +147,18 @@ impl Archivist {
         {
             Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source).await?)),
             // The origin is not to pay for the time that a part of ours took.
-            Err(FetchError::Late) if self.failed_since(job.started) => Err(Fault::Late),
+            Err(FetchError::Late) if self.down_since(job.started) > job.time / 4 => {
+                Err(Fault::Late)
+            }
             Err(error) => Ok(Err(error)),
         }
     }
 
-    /// Whether anything of ours did not work since then.
-    fn failed_since(&self, then: Instant) -> bool {
-        let failed = |bucket: &Arc<Bucket>| bucket.outage().failed_since(then);
-        self.spool.failed_since(then) || self.stores.iter().any(failed)
+    /// How long the worst of what is ours did not work since then.
+    fn down_since(&self, then: Instant) -> Duration {
+        let buckets = self.stores.iter();
+        let down = buckets.map(|bucket| bucket.outage().down_since(then));
+        down.fold(self.spool.down_since(then), Duration::max)
     }
 
     /// Judges a body off the runtime's threads, so that a long one holds up nobody's heartbeat.

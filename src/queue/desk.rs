@@ -99,7 +99,7 @@ impl Desk {
             return Err(QueueError::Lost);
         }
         // One that is given up stays dead; it may have gone to work all the same.
-        turn.publish("", queue, back, message.body(), |_| false)
+        turn.publish("", queue, back, message.body(), |_, _| false)
             .await?;
         Ok(walk.let_go(message.hold()).await.is_ok())
     }

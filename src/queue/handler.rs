@@ -160,7 +160,7 @@ impl Handler {
             if !delivery.acker.usable() {
                 return false;
             }
-            let go_on = |silent: &QueueError| {
+            let go_on = |silent: &QueueError, _blocked| {
                 fails(silent);
                 delivery.acker.usable()
             };

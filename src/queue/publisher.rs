@@ -97,15 +97,16 @@ pub struct Turn<'a> {
 impl Turn<'_> {
     /// Publishes a message that must reach a queue, and waits until it is safe there.
     ///
-    /// Each time that the broker has not answered for [`CONFIRM`], `go_on` says whether to wait on. The
-    /// message may be with the broker all the same, so whoever publishes it again makes a second one.
+    /// Each time that the broker has not answered for [`CONFIRM`], `go_on` says whether to wait on; it is told
+    /// whether the broker blocks publishers, under a memory or disk alarm. The message may be with the broker
+    /// all the same, so whoever publishes it again makes a second one.
     pub async fn publish(
         mut self,
         exchange: &str,
         routing_key: &str,
         properties: BasicProperties,
         body: &[u8],
-        go_on: impl FnMut(&QueueError) -> bool,
+        go_on: impl FnMut(&QueueError, bool) -> bool,
     ) -> Result<(), QueueError> {
         // Taken out while in use: after an error, or when this future is dropped with a confirm
         // outstanding, the next message starts on a channel whose confirms are its own.
@@ -125,7 +126,7 @@ async fn send(
     routing_key: &str,
     properties: BasicProperties,
     body: &[u8],
-    mut go_on: impl FnMut(&QueueError) -> bool,
+    mut go_on: impl FnMut(&QueueError, bool) -> bool,
 ) -> Result<(), QueueError> {
     // Mandatory: without it, what no queue takes is confirmed and gone.
     let options = BasicPublishOptions {
@@ -149,7 +150,7 @@ async fn send(
             // majority of its members is back. A dead connection is ended by its heartbeats.
             Err(silent @ QueueError::Silent { .. })
                 if using.channel.status().connected()
-                    && (using.connection.status().blocked() || go_on(&silent)) => {}
+                    && go_on(&silent, using.connection.status().blocked()) => {}
             confirmation => break confirmation?,
         }
     };

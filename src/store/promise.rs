@@ -52,6 +52,12 @@ impl Bucket {
             // Fails while another check is at work, which then does it.
             let _ = std::fs::remove_dir(folder.join(".callvault-check"));
         }
+        if let (Err(_), Err(error)) = (&examined, &deleted)
+            && !matches!(error, BackendError::NotFound { .. })
+        {
+            let (bucket, error) = (&self.name, telemetry::chain(error));
+            tracing::warn!(bucket, key, error, "the check's own object may be left");
+        }
         examined.map_err(|error| self.error("try the store", error))?;
         match deleted {
             Ok(()) | Err(BackendError::NotFound { .. }) => {}
@@ -100,7 +106,12 @@ impl Bucket {
         if !self.conditional {
             find(Promise::Weaker, UNCONDITIONAL.into());
         }
-        if let Err(error) = self.try_write(path, &first, PutMode::Create).await {
+        let created = self.try_write(path, &first, PutMode::Create).await;
+        // Ours already: the client had to ask twice.
+        let lost_answer = matches!(created, Err(BackendError::AlreadyExists { .. }));
+        if let Err(error) = created
+            && !lost_answer
+        {
             // Refused as such, or for its condition?
             self.try_write(path, &first, PutMode::Overwrite).await?;
             find(

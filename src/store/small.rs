@@ -10,8 +10,9 @@ use object_store::{Error as BackendError, ObjectStoreExt, PutMode, UpdateVersion
 
 use super::{About, Bucket, Cause, Found, Put, StoreError};
 
-/// The largest manifest that is read back, in bytes.
-const LARGEST_MANIFEST: u64 = 64 << 20;
+/// The largest manifest that is read back, in bytes: that of the largest event, each of whose URLs grows by
+/// percent-encoding, is well below.
+const LARGEST_MANIFEST: u64 = 128 << 20;
 
 impl Bucket {
     /// Stores small bytes under a key where nothing is yet.

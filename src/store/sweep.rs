@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use object_store::{Error as BackendError, path::Path};
 
 use super::{
-    Bucket, StoreError,
+    Bucket, Cause, StoreError,
     uploads::{Upload, Uploads},
 };
 
@@ -108,10 +108,13 @@ impl Bucket {
                 let attempt = || async {
                     // A large file over a slow line may be begun long ago, and still on its way. Where
                     // the store does not tell, the beginning counts.
-                    if let Ok(Ok(Some(last))) = self.uploads.last_part(upload).await
-                        && last >= before
-                    {
-                        return Ok(Ok(Removed::InUse));
+                    match self.uploads.last_part(upload).await {
+                        Ok(Ok(Some(last))) if last >= before => return Ok(Ok(Removed::InUse)),
+                        Ok(_) => {}
+                        Err(Cause::Backend(BackendError::NotFound { .. })) => {
+                            return Ok(Ok(Removed::Before));
+                        }
+                        Err(error) => return Err(error),
                     }
                     match self.uploads.abort(upload).await {
                         Ok(()) => Ok(Ok(Removed::Now)),
@@ -154,6 +157,10 @@ fn temporary_files(root: &FilePath) -> io::Result<Vec<Leftover>> {
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // Somebody else's, such as `lost+found`: callvault could not have written there.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && folder != root => {
+                continue;
+            }
             Err(error) => return Err(error),
         };
         for entry in entries {

@@ -1,13 +1,15 @@
 //! How a body gets into a bucket: small ones in one request, large ones in parts.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{
     Attribute, Error as BackendError, MultipartUpload, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutPayload, path::Path,
 };
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::{About, Bucket, Cause, Put, Stored};
@@ -284,17 +286,34 @@ impl Drop for Unfinished {
             return;
         };
         let abort = async move {
-            match upload.abort().await {
-                // Completed, or aborted by a sweep.
-                Ok(()) | Err(BackendError::NotFound { .. }) => {}
-                Err(error) => {
+            let mut pauses = aborting().build();
+            loop {
+                let error = match upload.abort().await {
+                    // Completed, or aborted by a sweep.
+                    Ok(()) | Err(BackendError::NotFound { .. }) => return,
+                    Err(error) => error,
+                };
+                // What made the upload fail keeps it from being aborted, too.
+                let Some(pause) = pauses.next() else {
                     let error = telemetry::chain(&error);
-                    tracing::warn!(error, "could not abort a multipart upload");
-                }
+                    tracing::warn!(error, "could not abort an upload: callvault sweep does");
+                    return;
+                };
+                sleep(pause).await;
             }
         };
         self.tidying.spawn_on(abort, &runtime);
     }
+}
+
+/// The pauses between tries to abort an upload: for an hour, as long as the process lives.
+fn aborting() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(250))
+        .with_max_delay(Duration::from_secs(30))
+        .with_jitter()
+        .without_max_times()
+        .with_total_delay(Some(Duration::from_hours(1)))
 }
 
 /// Sends a body's parts, a few at a time, each holding its memory until the store has it.

@@ -28,6 +28,8 @@ const PAGE_BYTES: usize = 32 << 20;
 /// With more consumers than 32 on a queue RabbitMQ returns what they held in no order, consumer by
 /// consumer; others may be there too. Larger pages rather than more.
 const MOST_PAGES: u32 = 24;
+/// But never larger ones than this, in bytes by the bodies seen so far: rather no order than no memory.
+const LARGEST_PAGE: usize = 128 << 20;
 /// RabbitMQ sends so many acknowledgements of a channel on to the queue's log without an answer, twice over,
 /// and keeps the others in the channel: closed meanwhile, it forgets them. So the desk waits for the log
 /// after so many.
@@ -223,7 +225,8 @@ fn page(left: u32, seen: u32, bytes: usize, pages: u32) -> u16 {
         let body = (bytes / usize::try_from(seen).unwrap_or(usize::MAX)).max(1);
         let fitting = u32::try_from(PAGE_BYTES / body).unwrap_or(u32::MAX);
         let pages_left = MOST_PAGES.saturating_sub(pages).max(1);
-        fitting.max(left.div_ceil(pages_left)).max(1)
+        let most = u32::try_from(LARGEST_PAGE / body).unwrap_or(u32::MAX);
+        fitting.max(left.div_ceil(pages_left).min(most)).max(1)
     };
     u16::try_from(page.min(left)).unwrap_or(u16::MAX)
 }
@@ -233,12 +236,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_small_where_bodies_are_large_and_few_in_any_case() {
+    fn pages_are_small_where_bodies_are_large_and_few_where_memory_allows() {
         for (messages, body) in [
             (1, 1),
             (100, 16 << 20),
             (10_000, 300),
-            (10_000, 16 << 20),
+            (10_000, 24 << 10),
             (1_000_000, 0),
         ] {
             let (mut seen, mut pages) = (0, 0);
@@ -250,6 +253,7 @@ mod tests {
             assert_eq!(seen, messages);
             assert!(pages <= MOST_PAGES, "{messages} of {body}: {pages} pages");
         }
+        assert_eq!(page(9_996, 4, 64 << 20, 1), 8, "of 16 MiB each");
         assert_eq!(page(10_000, 0, 0, 0), 4);
         assert_eq!(page(9_996, 4, 4 * 300, 1), 9_996);
         assert_eq!(page(40, 4, 64 << 20, 1), 2);

@@ -243,6 +243,11 @@ impl Uploads {
         // What says "never" is an answer; all else may pass.
         match status.as_u16() {
             400 | 401 | 403 | 405 | 501 => Ok(Err(refused)),
+            404 => Err(BackendError::NotFound {
+                path: path.to_string(),
+                source: refused.into(),
+            }
+            .into()),
             _ => Err(invalid(refused).into()),
         }
     }

@@ -147,7 +147,7 @@ impl Outage {
 
     fn ends(&self, state: &mut State) {
         if let Some(since) = state.since.take() {
-            let seconds = since.elapsed().as_secs_f64();
+            let seconds = since.elapsed().as_secs();
             tracing::info!(part = self.part, seconds, "works again");
             state.before = Some((since, Instant::now()));
             self.over.notify_waiters();

@@ -313,11 +313,24 @@ impl Bucket {
                 .await
                 .map(|_| ());
         }
+        self.there()?;
         // A file is written to its end even if its job is dropped: half done, it would leave its
         // temporary file to a process that ends.
         let (store, path) = (Arc::clone(&self.store), path.clone());
         let write = async move { store.put_opts(&path, payload, options).await.map(|_| ()) };
         self.tidying.spawn(write).await?
+    }
+
+    /// Whether a folder is still there. One on a share that is not mounted any more would be made anew, on the
+    /// wrong disk.
+    fn there(&self) -> Result<(), BackendError> {
+        match self.uploads.folder() {
+            Some(folder) if !folder.is_dir() => Err(BackendError::NotFound {
+                path: folder.display().to_string(),
+                source: "the bucket's folder is gone: mount it, or make it".into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// For a store without conditional writes: looks whether the condition holds, then writes without.

@@ -21,7 +21,8 @@ pub enum LogFormat {
 
 /// What is logged unless `RUST_LOG` says otherwise. Some libraries report by themselves what callvault
 /// reports with what follows from it: each certificate that is not right, each request tried again.
-const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn";
+/// An outage's end is told wherever its beginning is.
+const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn,callvault::outage=info";
 /// Whatever `RUST_LOG` says: the AMQP client's own log holds the password and whole messages.
 const SILENT: &str = "lapin";
 
@@ -109,7 +110,9 @@ fn hosts_only(text: &str) -> String {
 }
 
 /// The one log line of a settled event.
-pub fn settled(outcome: &Outcome, decision: &Decision, attempt: u32, took: Duration) {
+///
+/// `letter` is what `callvault dead show` knows a dead message by.
+pub fn settled(outcome: &Outcome, decision: &Decision, letter: &str, attempt: u32, took: Duration) {
     let (call_id, request_id) = ids(outcome);
     let count = |status| {
         outcome
@@ -119,7 +122,7 @@ pub fn settled(outcome: &Outcome, decision: &Decision, attempt: u32, took: Durat
             .count()
     };
     let bytes = bytes(outcome);
-    let took_ms = took.as_millis();
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let label = label(outcome, decision);
     match decision {
         Decision::Ack => tracing::info!(
@@ -151,6 +154,7 @@ pub fn settled(outcome: &Outcome, decision: &Decision, attempt: u32, took: Durat
             request_id,
             outcome = label,
             attempt,
+            id = letter,
             reason = death.reason.as_str(),
             detail = death.detail,
             unavailable = count(EntryStatus::Unavailable),
@@ -176,7 +180,7 @@ pub fn settled(outcome: &Outcome, decision: &Decision, attempt: u32, took: Durat
 pub fn archived(outcome: &Outcome, label: &str, took: Duration) {
     let (call_id, request_id) = ids(outcome);
     let bytes = bytes(outcome);
-    let took_ms = took.as_millis();
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         call_id,
         request_id,
@@ -241,7 +245,7 @@ pub fn reason(outcome: &Outcome) -> String {
                 .take(MOST_REASONS)
                 .map(|(error, count)| match count {
                     1 => chain(*error),
-                    count => format!("{} ({count} times)", chain(*error)),
+                    count => format!("{} ({count} attachments)", chain(*error)),
                 });
             words.collect::<Vec<_>>().join("; ")
         }

@@ -78,7 +78,8 @@ async fn open(queue: &config::Queue) -> Result<(Desk, Count), Failure> {
 fn note_others<T>(count: Count, walk: &Walk<T>) {
     if walk.came_short {
         say_error(&format!(
-            "callvault: of {} only {} were to be had: others are at the queue, and hold the rest or took it away",
+            "callvault: of {} only {} were to be had: others are at the queue, and hold the rest or took it away; \
+             run this again",
             letters(count.ready),
             walk.seen,
         ));

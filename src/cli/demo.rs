@@ -99,7 +99,7 @@ impl Demo {
             let started = Instant::now();
             let outcome = archive(&parts.archivist, &message, attempt, parts.job_time).await;
             let decision = rules.decide(&outcome, attempt, Utc::now());
-            telemetry::settled(&outcome, &decision, attempt, started.elapsed());
+            telemetry::settled(&outcome, &decision, "-", attempt, started.elapsed());
             if let Decision::Retry { delay, .. } = decision
                 && attempt < TRIES
             {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{
     Exit, Failure,
     events::{Files, Found},
-    say, say_json, setup,
+    say, say_error, say_json, setup,
 };
 use crate::{
     event::{CALL_ANALYZED, text_of},
@@ -19,8 +19,9 @@ use crate::{
 
 /// Publishes events with publisher confirms, as the webhook ingress does.
 ///
-/// Each event goes to the exchange `queue.exchange`, with its name as routing key. An event that no queue
-/// is bound for is reported; exits with 1 if that, or a body that is no event, is a `call.analyzed`'s lot.
+/// Each event goes to the exchange `queue.exchange`, with its name as routing key. What is no event is not
+/// published, and an event that no queue is bound for is reported. Exits with 1 if a body is no event, or a
+/// call.analyzed reached no queue.
 #[derive(Debug, clap::Args)]
 pub(super) struct Publish {
     #[command(flatten)]
@@ -161,6 +162,9 @@ async fn publish(
     let properties = message::fresh(id.as_deref());
     let turn = publisher.turn(exchange).await;
     let published = turn.publish(exchange, &name, properties, &found.body, |_, blocked| {
+        if blocked {
+            say_error("callvault: the broker blocks publishers (memory or disk alarm); waiting");
+        }
         blocked
     });
     match published.await {

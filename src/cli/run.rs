@@ -25,8 +25,10 @@ impl Run {
         let listen = parts.http.listen;
         let health = Health::bind(listen).await.map_err(|error| {
             Failure::unreachable(
-                anyhow::Error::new(error)
-                    .context(format!("cannot listen on {listen} (http.listen)")),
+                anyhow::Error::new(error).context(format!(
+                    "cannot listen on {listen}: give each worker of a machine a port of its own in http.listen \
+                     (CALLVAULT__HTTP__LISTEN), or port 0"
+                )),
             )
         })?;
         if let Ok(address) = health.address() {

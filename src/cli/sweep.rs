@@ -47,7 +47,7 @@ const SIDE_BY_SIDE: usize = 8;
 struct Line<'a> {
     what: &'static str,
     bucket: &'a str,
-    key: &'a str,
+    key: String,
     since: String,
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +59,8 @@ struct Line<'a> {
 struct Swept<'a> {
     what: &'static str,
     bucket: &'a str,
+    /// Whether nothing was removed in earnest.
+    dry_run: bool,
     /// Leftovers of callvault's, of any age.
     found: u64,
     /// Stale ones that are no more, or would be in earnest.
@@ -121,6 +123,7 @@ impl Sweep {
         let mut swept = Swept {
             what: "bucket",
             bucket: bucket.name(),
+            dry_run: self.dry_run,
             ..Swept::default()
         };
         let found = match bucket.leftovers(PATIENCE).await {
@@ -209,7 +212,7 @@ impl<'a> Swept<'a> {
         Line {
             what: leftover.kind(),
             bucket: self.bucket,
-            key: &leftover.key,
+            key: leftover.name(),
             since: leftover.since.to_rfc3339_opts(SecondsFormat::Secs, true),
             outcome,
             problem,

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     config,
+    digest::Sha256,
     outage::Outage,
     pipeline::{Archivist, Job},
     settle::{Decision, Rules},
@@ -36,6 +37,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A message that came back so often waits for nothing, lest it reaches the delivery limit while a store
 /// is down and the broker restarts. In the retry queue its returns are counted anew.
 const WEARY: u32 = 10;
+
+/// So many digits of a body's SHA-256 are enough to name a dead letter by.
+const SHORT_DIGEST: usize = 16;
 
 /// Archives deliveries, and settles each by what became of it.
 #[derive(Debug)]
@@ -101,7 +105,9 @@ impl Handler {
         let outcome = self.archivist.archive(&job).instrument(span).await;
         let decision = self.rules.decide(&outcome, job.attempt, Utc::now());
         if self.settle(&delivery, &job, &decision).await {
-            telemetry::settled(&outcome, &decision, job.attempt, arrived.elapsed());
+            let letter = Sha256::of(&job.body).to_string();
+            let (letter, took) = (&letter[..SHORT_DIGEST], arrived.elapsed());
+            telemetry::settled(&outcome, &decision, letter, job.attempt, took);
         }
     }
 

@@ -53,6 +53,19 @@ pub enum Removed {
 }
 
 impl Leftover {
+    /// What is removed, below the bucket's prefix: of a file not the name that it was to have.
+    pub fn name(&self) -> String {
+        let file = match &self.what {
+            What::Upload(_) => None,
+            What::File(path) => path.file_name().map(|name| name.to_string_lossy()),
+        };
+        match (file, self.key.rsplit_once('/')) {
+            (Some(file), Some((folder, _))) => format!("{folder}/{file}"),
+            (Some(file), None) => file.into_owned(),
+            (None, _) => self.key.clone(),
+        }
+    }
+
     /// In a report's words.
     pub fn kind(&self) -> &'static str {
         match self.what {

@@ -159,6 +159,7 @@ impl Bucket {
             attributes: self.attributes(about),
             ..Default::default()
         };
+        self.there()?;
         let upload = self.store.put_multipart_opts(path, options).await?;
         let mut upload = Unfinished {
             upload: Some(upload),

@@ -500,6 +500,24 @@ async fn nothing_secret_is_told() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_gone_is_waited_for_and_not_made_anew() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    let event = call::with_recording(&origin, "/recording.wav");
+    let worker = Worker::start(&setup.write());
+    worker.wait_log("consuming").await;
+    let (folder, away) = (setup.folder("recordings"), setup.dir().join("away"));
+    fs::rename(&folder, &away).unwrap();
+    let amqp = Amqp::connect(servers::rabbit().await).await;
+    amqp.publish(&setup.exchange(), "call.analyzed", None, &event)
+        .await;
+    worker.wait_log("the bucket's folder is gone").await;
+    assert!(!fs::exists(&folder).unwrap());
+    fs::rename(&away, &folder).unwrap();
+    worker.wait_log("outcome=\"archived\"").await;
+    assert_eq!(origin.hits("/recording.wav"), 1);
+}
+
+#[tokio::test]
 async fn a_message_waits_for_a_queue_that_somebody_deleted() {
     let setup = Setup::folders().await;
     let worker = Worker::start(&setup.write());

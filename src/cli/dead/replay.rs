@@ -3,7 +3,7 @@
 use std::{path::Path, str::FromStr, time::Duration};
 
 use indicatif::ProgressBar;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -77,6 +77,9 @@ impl FromStr for Rate {
         Ok(Self { interval })
     }
 }
+
+/// How long the last confirm is waited for after a signal: a broker that blocks publishers gives none.
+const LAST_CONFIRM: Duration = Duration::from_secs(2);
 
 /// How far a replay got.
 #[derive(Default)]
@@ -182,7 +185,19 @@ impl Replay {
                 bar.set_length(progress.done.into());
                 return true;
             }
-            match desk.replay(walk, message).await {
+            let given_up = async {
+                stop.cancelled().await;
+                sleep(LAST_CONFIRM).await;
+            };
+            let replayed = tokio::select! {
+                biased;
+                replayed = desk.replay(walk, message) => replayed,
+                () = given_up => {
+                    progress.twice = true;
+                    return false;
+                }
+            };
+            match replayed {
                 Ok(gone) => {
                     progress.done += 1;
                     if self.json {

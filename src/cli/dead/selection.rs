@@ -1,7 +1,12 @@
 //! Which messages a command is about.
 
+use std::collections::BTreeSet;
+
 use super::say_error;
 use crate::{cli::dead::plain, queue::desk::Letter};
+
+/// So many reasons are told to who names none that there is.
+const MOST_REASONS: usize = 20;
 
 /// Messages of the dead-letter queue: by ID, by reason, or all.
 #[derive(Debug, clap::Args)]
@@ -10,7 +15,7 @@ pub(super) struct Selection {
     /// Messages by their IDs, as `dead list` prints them.
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// All messages that are dead for this reason.
+    /// All messages that are dead for this reason, as `dead list` counts them.
     #[arg(long)]
     reason: Option<String>,
     /// All messages.
@@ -22,6 +27,9 @@ pub(super) struct Selection {
 pub(super) struct Picker<'a> {
     selection: &'a Selection,
     found: Vec<bool>,
+    /// The reasons of the messages that `--reason` does not name, and whether it names any.
+    other_reasons: BTreeSet<String>,
+    named: bool,
 }
 
 impl Selection {
@@ -29,6 +37,8 @@ impl Selection {
         Picker {
             selection: self,
             found: vec![false; self.ids.len()],
+            other_reasons: BTreeSet::new(),
+            named: false,
         }
     }
 }
@@ -40,7 +50,14 @@ impl<'a> Picker<'a> {
             return true;
         }
         if let Some(reason) = &self.selection.reason {
-            return letter.reason == *reason;
+            if letter.reason == *reason {
+                self.named = true;
+                return true;
+            }
+            if self.other_reasons.len() < MOST_REASONS {
+                self.other_reasons.insert(letter.reason.clone());
+            }
+            return false;
         }
         let mut takes = false;
         for (id, found) in self.selection.ids.iter().zip(&mut self.found) {
@@ -69,6 +86,19 @@ impl<'a> Picker<'a> {
                 plain::line(id)
             ));
         }
-        !missing.is_empty()
+        let mistyped =
+            self.selection.reason.is_some() && !self.named && !self.other_reasons.is_empty();
+        if mistyped {
+            let reasons: Vec<_> = self
+                .other_reasons
+                .iter()
+                .map(|reason| plain::line(reason))
+                .collect();
+            say_error(&format!(
+                "callvault: no message is dead for that reason; there are: {}",
+                reasons.join(", ")
+            ));
+        }
+        mistyped || !missing.is_empty()
     }
 }

@@ -70,6 +70,7 @@ impl Outage {
         let mut pauses = pauses();
         let mut waiter = None;
         loop {
+            let began = Instant::now();
             let error = match attempt().await {
                 Ok(done) => {
                     match waiter {
@@ -82,7 +83,7 @@ impl Outage {
             };
             waiter
                 .get_or_insert_with(|| self.waiter())
-                .fails(what, &error);
+                .fails(what, &error, began);
             let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             if Instant::now() + pause >= end {
                 return Err(error);
@@ -97,10 +98,12 @@ impl Outage {
         Waiter(self)
     }
 
-    /// Notes that an operation failed; says so if it is the first.
-    pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static)) {
+    /// Notes that an operation failed that had begun then; says so if it is the first. One that a past
+    /// outage kept hanging tells nothing new.
+    pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static), began: Instant) {
         let mut state = self.state();
-        if state.since.is_none() {
+        let hung = state.before.is_some_and(|(_, end)| began < end);
+        if state.since.is_none() && !hung {
             state.since = Some(Instant::now());
             let error = telemetry::chain(error);
             tracing::warn!(
@@ -166,8 +169,8 @@ pub struct Waiter<'a>(&'a Outage);
 
 impl Waiter<'_> {
     /// It failed, and will be tried again.
-    pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static)) {
-        self.0.fails(what, error);
+    pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static), began: Instant) {
+        self.0.fails(what, error, began);
     }
 
     /// It succeeded at last, so the part works again.
@@ -263,7 +266,7 @@ mod tests {
     async fn while_somebody_waits_only_a_waiter_ends_an_outage() {
         let outage = Outage::of("disk");
         let waiter = outage.waiter();
-        waiter.fails("write", &io::Error::other("full"));
+        waiter.fails("write", &io::Error::other("full"), Instant::now());
         outage.works();
         assert!(is_on(&outage), "it can be read all the time");
         waiter.succeeds();
@@ -272,10 +275,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_hung_since_an_outage_is_no_new_one() {
+        let (outage, error) = (Outage::of("store"), io::Error::other("mute"));
+        let began = Instant::now();
+        sleep(Duration::from_secs(1)).await;
+        outage.fails("write", &error, began);
+        sleep(Duration::from_secs(1)).await;
+        outage.works();
+        sleep(Duration::from_secs(1)).await;
+        outage.fails("write", &error, began);
+        assert!(!is_on(&outage));
+        outage.fails("write", &error, Instant::now());
+        assert!(is_on(&outage));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn while_a_part_does_not_work_one_at_a_time_tries_it() {
         let outage = Outage::of("store");
         assert!(outage.gate().await.is_none());
-        outage.fails("write", &io::Error::other("down"));
+        outage.fails("write", &io::Error::other("down"), Instant::now());
         let trial = outage.gate().await;
         assert!(trial.is_some());
         let second = tokio::time::timeout(Duration::from_mins(1), outage.gate());

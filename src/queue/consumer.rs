@@ -106,7 +106,7 @@ impl Worker {
                 Err(error) => error,
             };
             let pause = pauses.next().unwrap_or(ANSWER);
-            self.outage.fails(CONSUME, &error);
+            self.outage.fails(CONSUME, &error, Instant::now());
             let reason = telemetry::chain(&error);
             tracing::debug!(reason, pause_ms = pause.as_millis(), "not consuming");
             self.set_readiness(Err(format!("not consuming: {reason}")));

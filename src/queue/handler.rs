@@ -157,7 +157,7 @@ impl Handler {
         let waiter = OnceLock::new();
         let fails = |error: &QueueError| {
             let waiter = waiter.get_or_init(|| outage.waiter());
-            waiter.fails(TAKE, error);
+            waiter.fails(TAKE, error, Instant::now());
         };
         let mut pauses = backoff().build();
         loop {

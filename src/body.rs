@@ -6,6 +6,8 @@
 //! open it. Memory is therefore flat whatever the size of a recording.
 
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::File,
@@ -431,134 +433,5 @@ pub async fn blocking<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(cancelled) => Err(io::Error::other(cancelled)),
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn budget(memory: u64, spool: u64) -> Budget {
-        Budget::new(&Limits {
-            memory,
-            spool,
-            spool_dir: std::env::temp_dir(),
-            job_time: Duration::from_mins(1),
-        })
-    }
-
-    async fn body_of(budget: &Budget, announced: Option<u64>, bytes: &[u8]) -> Body {
-        let mut writer = budget.writer(announced, 64 << 20, None).await.unwrap();
-        for chunk in bytes.chunks(70_001) {
-            writer.write(Bytes::copy_from_slice(chunk)).await.unwrap();
-        }
-        writer.finish().await.unwrap()
-    }
-
-    fn some_bytes(len: usize) -> Vec<u8> {
-        (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect()
-    }
-
-    #[tokio::test]
-    async fn a_body_is_the_same_wherever_it_lies() {
-        let bytes = some_bytes(3 << 20);
-        for (memory, announced, len) in [
-            (256 << 20, None, 1000),             // small: stays in memory
-            (256 << 20, None, 3 << 20),          // grows out of memory
-            (256 << 20, Some(3 << 20), 3 << 20), // announced as large
-            (0, Some(100_000), 200_000),         // no memory left, and a wrong announcement
-        ] {
-            let budget = budget(memory, 64 << 20);
-            let held = (memory == 0).then(|| budget.bodies.try_take(1).unwrap());
-            let body = body_of(&budget, announced, &bytes[..len]).await;
-            assert_eq!(body.chunks().is_some(), len == 1000);
-            assert_eq!(body.len(), len as u64);
-            assert_eq!(body.sha256(), Sha256::of(&bytes[..len]));
-
-            let mut reader = body.reader();
-            let mut read = Vec::new();
-            reader.read_to_end(&mut read).unwrap();
-            assert!(read == bytes[..len], "the reader gives other bytes");
-            reader.seek(SeekFrom::End(-7)).unwrap();
-            read.clear();
-            reader.read_to_end(&mut read).unwrap();
-            assert_eq!(read, bytes[len - 7..len]);
-            assert_eq!(body.range(500, 400).await.unwrap(), bytes[500..900]);
-            drop(held);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_above_its_limit_is_refused_while_it_streams() {
-        let mut writer = budget(1 << 20, 1 << 20)
-            .writer(Some(10), 100, None)
-            .await
-            .unwrap();
-        writer.write(Bytes::from(vec![0; 100])).await.unwrap();
-        let error = writer.write(Bytes::from_static(b"x")).await.unwrap_err();
-        assert!(matches!(error, WriteError::TooLarge { most: 100 }));
-    }
-
-    #[tokio::test]
-    async fn a_dropped_body_gives_its_room_back() {
-        let budget = budget(8 << 20, 4 << 20);
-        let free = |b: &Budget| {
-            (
-                b.bodies.permits.available_permits(),
-                b.spool.permits.available_permits(),
-            )
-        };
-        let before = free(&budget);
-        let small = body_of(&budget, None, &some_bytes(10)).await;
-        let large = body_of(&budget, Some(2 << 20), &some_bytes(2 << 20)).await;
-        assert!(free(&budget).0 < before.0 && free(&budget).1 < before.1);
-        drop((small, large));
-        assert_eq!(free(&budget), before);
-    }
-
-    #[tokio::test]
-    async fn one_byte_at_a_time_is_one_block_in_the_end() {
-        let budget = budget(8 << 20, 1 << 20);
-        let bytes = some_bytes(100_000);
-        let mut writer = budget.writer(None, 1 << 20, None).await.unwrap();
-        for byte in &bytes {
-            writer
-                .write(Bytes::copy_from_slice(&[*byte]))
-                .await
-                .unwrap();
-        }
-        let body = writer.finish().await.unwrap();
-        assert!(body.chunks().unwrap().len() <= 2);
-        let mut read = Vec::new();
-        body.reader().read_to_end(&mut read).unwrap();
-        assert_eq!(read, bytes);
-        assert_eq!(body.sha256(), Sha256::of(&bytes));
-    }
-
-    #[tokio::test]
-    async fn a_body_without_room_is_given_up_and_can_be_begun_again_with_room() {
-        let budget = budget(8 << 20, 6 << 20);
-        let first = body_of(&budget, Some(4 << 20), &some_bytes(4 << 20)).await;
-        let refused = budget.writer(Some(3 << 20), 64 << 20, None).await;
-        assert!(matches!(refused, Err(WriteError::NoRoom { bytes }) if bytes == 3 << 20));
-        // Of unknown length: it begins in memory and finds no room when it grows out of it.
-        let mut writer = budget.writer(None, 64 << 20, None).await.unwrap();
-        let grown = writer.write(Bytes::from(vec![0; 2 << 20])).await;
-        assert!(matches!(grown, Err(WriteError::NoRoom { .. })));
-        drop(writer);
-        let waiting = tokio::spawn({
-            let budget = budget.clone();
-            async move { budget.room(3 << 20).await }
-        });
-        drop(first);
-        let room = waiting.await.unwrap().unwrap();
-        assert!(
-            budget
-                .writer(Some(3 << 20), 64 << 20, Some(room))
-                .await
-                .is_ok()
-        );
     }
 }

@@ -200,11 +200,20 @@ async fn rehearsed(
     } else {
         say(&format!("{} {outcome}", letters(count)));
     }
-    Ok(if picker.say_missing() {
+    Ok(ended(picker, false))
+}
+
+/// How a command ends that nothing went wrong with, and says what it has not done.
+fn ended(picker: &Picker<'_>, interrupted: bool) -> Exit {
+    if interrupted {
+        say_error("callvault: stopped by a signal; the rest stays where it was");
+        return Exit::Problems;
+    }
+    if picker.say_missing() {
         Exit::Problems
     } else {
         Exit::Done
-    })
+    }
 }
 
 /// The end of a report.

@@ -9,11 +9,11 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Deed, Named, Total, letters, note_others, open, plain, progress, rehearsed,
+    Deed, Named, Total, ended, letters, note_others, open, plain, progress, rehearsed,
     selection::{Picker, Selection},
 };
 use crate::{
-    cli::{Exit, Failure, run::stop_on_signal, say, say_error, setup},
+    cli::{Exit, Failure, run::stop_on_signal, say, setup},
     queue::{
         QueueError,
         desk::{Hold, Look, Walk},
@@ -84,15 +84,7 @@ impl Drop {
                 anyhow::Error::new(error).context(context),
             ));
         }
-        if interrupted {
-            say_error("callvault: stopped by a signal; the rest stays where it was");
-            return Ok(Exit::Problems);
-        }
-        Ok(if picker.say_missing() {
-            Exit::Problems
-        } else {
-            Exit::Done
-        })
+        Ok(ended(&picker, interrupted))
     }
 
     async fn let_go(

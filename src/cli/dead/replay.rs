@@ -7,7 +7,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Deed, Named, Total, letters, note_others, open, plain,
+    Deed, Named, Total, ended, letters, note_others, open, plain,
     selection::{Picker, Selection},
 };
 use crate::{
@@ -251,15 +251,7 @@ impl Replay {
             ));
             return Ok(Exit::Problems);
         }
-        if interrupted {
-            say_error("callvault: stopped by a signal; the rest stays where it was");
-            return Ok(Exit::Problems);
-        }
-        Ok(if picker.say_missing() {
-            Exit::Problems
-        } else {
-            Exit::Done
-        })
+        Ok(ended(picker, interrupted))
     }
 
     async fn rehearse(&self, queue: &config::Queue) -> Result<Exit, Failure> {

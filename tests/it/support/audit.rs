@@ -43,6 +43,16 @@ pub(crate) struct Explained {
     pub(crate) uploads: bool,
 }
 
+impl Explained {
+    /// Uploads that nobody could abort, and nothing else.
+    pub(crate) fn uploads() -> Self {
+        Self {
+            uploads: true,
+            ..Self::default()
+        }
+    }
+}
+
 impl Archive {
     /// The keys of a bucket, in order.
     pub(crate) async fn keys(&self, bucket: &str) -> Vec<String> {

@@ -109,7 +109,7 @@ impl Archivist {
         call: &CallAnalyzed,
         job: &Job,
     ) -> Result<(End, Vec<Entry>), Stop> {
-        let turn = timeout_at(job.deadline(), self.turns.of(call.sha256)).await;
+        let turn = timeout_at(job.deadline(), self.turns.of(manifest_key(call))).await;
         let turn = turn.map_err(|_| Fault::Contended {
             key: manifest_key(call),
         })?;

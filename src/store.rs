@@ -91,6 +91,10 @@ pub enum Put {
     Occupied,
 }
 
+/// The metadata that tells whose an object is: the SHA-256 of the body of the event that it was written
+/// for. Identifiers do not, for an event may come under those of another one.
+pub const EVENT_SHA256: &str = "event_sha256";
+
 /// What goes with an object's bytes.
 #[derive(Debug, Default)]
 pub struct About {
@@ -114,6 +118,8 @@ pub struct Stored {
     pub body: Body,
     /// Its media type, where the store has it.
     pub content_type: Option<String>,
+    /// Its [`EVENT_SHA256`], empty where it has none; `None` in a folder, which keeps no metadata.
+    pub event: Option<String>,
 }
 
 /// A small object read back, with what it takes to replace just this version of it.

@@ -57,6 +57,9 @@ pub enum FetchError {
     /// The body ended early, or broke off.
     #[error("the attachment did not arrive whole: {0}")]
     BodyIncomplete(String),
+    /// The bytes came, and another event's lie where they belong. They are never taken for this one's.
+    #[error("another event with these ids has stored other bytes under the same key")]
+    KeyTaken,
     /// This machine could not take the bytes: no fault of the origin.
     #[error("this machine cannot take the download")]
     Local(#[source] io::Error),
@@ -94,6 +97,7 @@ impl FetchError {
             Self::Timeout(_) | Self::Late => "timeout".into(),
             Self::Tls(_) => "tls".into(),
             Self::BodyIncomplete(_) => "body_incomplete".into(),
+            Self::KeyTaken => "key_taken".into(),
             Self::Local(_) | Self::NoRoom { .. } => "local".into(),
         }
     }
@@ -106,7 +110,9 @@ impl FetchError {
             | Self::Timeout(_)
             | Self::Late
             | Self::Tls(_)
-            | Self::BodyIncomplete(_) => Class::MayPass,
+            | Self::BodyIncomplete(_)
+            // Once the other's manifest is there, this event is known for a second one.
+            | Self::KeyTaken => Class::MayPass,
             Self::Forbidden(_)
             | Self::TooLarge { .. }
             | Self::Expired { .. }

@@ -6,7 +6,7 @@ use crate::{
     check::Facts,
     event::{CallAnalyzed, text_of},
     metadata,
-    store::About,
+    store::{About, EVENT_SHA256},
 };
 
 /// Of an attachment.
@@ -51,6 +51,7 @@ fn ids(call: &CallAnalyzed) -> Vec<(&'static str, String)> {
     let mut values = vec![
         ("call_id", call.call_id.to_string()),
         ("request_id", call.request_id.to_string()),
+        (EVENT_SHA256, call.sha256.to_string()),
         ("callvault_version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
     values.extend(conversation_id.map(|id| ("conversation_id", id)));

@@ -75,7 +75,8 @@ impl Archivist {
     }
 
     /// A key that holds other bytes holds what an earlier attempt at this very event left. Those stay if
-    /// they deserve the place: the first writer wins. Otherwise they make way.
+    /// they deserve the place: the first writer wins. Otherwise they make way. Where another event came
+    /// under the same identifiers at the same time, what it left is neither taken over nor overwritten.
     async fn resolve(
         &self,
         call: &CallAnalyzed,
@@ -89,6 +90,10 @@ impl Archivist {
         let there = bucket
             .get(&planned.key, &self.budget, job.patience())
             .await?;
+        let ours = call.sha256.to_string();
+        if there.event.as_ref().is_some_and(|event| *event != ours) {
+            return Ok(missing(planned, FetchError::KeyTaken));
+        }
         let source = Source {
             content_type: there.content_type,
             ..Source::default()

@@ -16,6 +16,7 @@ use crate::{
     attachment::{KeyTemplate, Planner, Tenants},
     body::Budget,
     config,
+    event::EventError,
     fetch::Fetcher,
     manifest::Worker,
     outage::Outage,
@@ -118,9 +119,13 @@ fn archivist() -> Archivist {
 }
 
 fn job(request_id: &str) -> Job {
+    listing(request_id, "")
+}
+
+fn listing(request_id: &str, attachments: &str) -> Job {
     let body = format!(
         r#"{{"event": "call.analyzed", "request_id": "{request_id}", "data":
-            {{"id": "c", "created_at": "2026-01-01T00:00:00Z", "attachments": []}}}}"#
+            {{"id": "c", "created_at": "2026-01-01T00:00:00Z", "attachments": [{attachments}]}}}}"#
     );
     Job {
         body: Bytes::from(body),
@@ -145,4 +150,15 @@ async fn a_panic_is_the_end_of_one_job_alone() {
             end => panic!("{at}: {end:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn of_two_events_with_the_same_ids_at_once_the_second_is_told_from_the_first() {
+    let archivist = archivist();
+    // Its host is not allowed: nothing is connected to.
+    let jobs = [job("a"), listing("a", r#"{"url": "https://h/x.wav"}"#)];
+    let ends = join_all(jobs.iter().map(|job| archivist.archive(job))).await;
+    assert!(matches!(ends[0].end, End::Archived), "{:?}", ends[0]);
+    let taken = matches!(ends[1].end, End::Invalid(EventError::Taken));
+    assert!(taken, "{:?}", ends[1]);
 }

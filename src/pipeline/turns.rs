@@ -1,4 +1,4 @@
-//! One job at a time for each event, within this process.
+//! One job at a time for each manifest, within this process.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,22 +7,21 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use crate::digest::Sha256;
-
 /// So many events are remembered: what an ingress sends twice, it sends twice within minutes.
 const REMEMBERED: usize = 4096;
 
-/// Which events jobs are at, and were at lately.
+/// Which events jobs are at, and were at lately, by the keys of their manifests.
 ///
 /// A broken connection has the broker deliver an event again whose first job still runs, in this very
-/// process. The second waits, and finds what the first has done instead of doing it over.
+/// process. The second waits, and finds what the first has done instead of doing it over. So does
+/// another event under the same identifiers, which must not mix its files with the first one's.
 #[derive(Debug, Default)]
 pub struct Turns(Mutex<Events>);
 
 #[derive(Debug, Default)]
 struct Events {
-    locks: HashMap<Sha256, Arc<AsyncMutex<()>>>,
-    oldest_first: VecDeque<Sha256>,
+    locks: HashMap<String, Arc<AsyncMutex<()>>>,
+    oldest_first: VecDeque<String>,
 }
 
 /// The right to work on one event.
@@ -35,7 +34,7 @@ pub(super) struct Turn {
 
 impl Turns {
     /// Waits until no other job is at the event.
-    pub(super) async fn of(&self, event: Sha256) -> Turn {
+    pub(super) async fn of(&self, event: String) -> Turn {
         let (seen_before, lock) = self.lock_of(event);
         Turn {
             seen_before,
@@ -43,13 +42,13 @@ impl Turns {
         }
     }
 
-    fn lock_of(&self, event: Sha256) -> (bool, Arc<AsyncMutex<()>>) {
+    fn lock_of(&self, event: String) -> (bool, Arc<AsyncMutex<()>>) {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = events.locks.get(&event) {
             return (true, Arc::clone(lock));
         }
         let lock = Arc::default();
-        events.locks.insert(event, Arc::clone(&lock));
+        events.locks.insert(event.clone(), Arc::clone(&lock));
         events.oldest_first.push_back(event);
         events.forget_the_oldest();
         (false, lock)
@@ -83,31 +82,26 @@ mod tests {
     #[tokio::test]
     async fn a_second_job_at_an_event_waits_for_the_first_and_knows_of_it() {
         let turns = Turns::default();
-        let (event, other) = (Sha256::of(b"an event"), Sha256::of(b"another"));
-        let first = turns.of(event).await;
+        let (event, other) = (|| "an event".to_owned(), "another".to_owned());
+        let first = turns.of(event()).await;
         assert!(!first.seen_before);
         assert!(!turns.of(other).await.seen_before);
-        assert!(turns.of(event).now_or_never().is_none(), "two at a time");
+        assert!(turns.of(event()).now_or_never().is_none(), "two at a time");
         drop(first);
-        assert!(turns.of(event).await.seen_before);
+        assert!(turns.of(event()).await.seen_before);
     }
 
     #[tokio::test]
     async fn what_is_remembered_has_a_bound() {
         let turns = Turns::default();
-        let at_work = turns.of(Sha256::of(b"at work")).await;
+        let at_work = turns.of("at work".to_owned()).await;
         for n in 0..2 * REMEMBERED {
-            turns.of(Sha256::of(&n.to_be_bytes())).await;
+            turns.of(n.to_string()).await;
         }
         assert!(turns.0.lock().unwrap().locks.len() <= REMEMBERED + 1);
-        let again = turns.of(Sha256::of(b"at work"));
+        let again = turns.of("at work".to_owned());
         assert!(again.now_or_never().is_none(), "two at a time");
         drop(at_work);
-        assert!(
-            !turns
-                .of(Sha256::of(&0_usize.to_be_bytes()))
-                .await
-                .seen_before
-        );
+        assert!(!turns.of("0".to_owned()).await.seen_before);
     }
 }

@@ -6,13 +6,13 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{
-    Attribute, Error as BackendError, MultipartUpload, ObjectStoreExt, PutMode,
+    Attribute, AttributeValue, Error as BackendError, MultipartUpload, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutPayload, path::Path,
 };
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-use super::{About, Bucket, Cause, Put, Stored};
+use super::{About, Bucket, Cause, EVENT_SHA256, Put, Stored};
 use crate::{
     body::{Body, Budget, Share, WriteError},
     digest::{Hasher, Sha256},
@@ -214,10 +214,15 @@ impl Bucket {
                 Ok(read) => break read?,
             }
         };
-        let content_type = there.attributes.get(&Attribute::ContentType);
+        let text = |attribute| {
+            let value: Option<&AttributeValue> = there.attributes.get(&attribute);
+            value.map(|value| value.as_ref().to_owned())
+        };
+        let event = || text(Attribute::Metadata(EVENT_SHA256.into())).unwrap_or_default();
         Ok(Stored {
             body,
-            content_type: content_type.map(|value| value.as_ref().to_owned()),
+            content_type: text(Attribute::ContentType),
+            event: self.uploads.folder().is_none().then(event),
         })
     }
 

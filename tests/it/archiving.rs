@@ -482,6 +482,51 @@ async fn an_occupied_key_is_resolved_even_where_the_spool_holds_one_body_alone()
 }
 
 #[tokio::test]
+async fn what_another_event_has_stored_under_a_key_is_neither_taken_over_nor_overwritten() {
+    let (mut setup, origin) = (Setup::s3().await, Origin::start().await);
+    setup.set("queue", "retry_delays", "[\"200ms\"]");
+    let s3 = servers::s3().await;
+    let (before, now) = (call::wav(1500), call::wav(1501));
+    origin.put("/recording.wav", now, "audio/x-wav");
+    let event = call::with_urls(&[&origin.url("/recording.wav")]);
+    let path = format!("{}/recording.wav", call::FOLDER);
+    let key = format!("{}/{path}", setup.prefix("recordings"));
+    let mark = |body: &[u8]| Sha256::of(body).to_string();
+    let leave = async |of: &[u8]| {
+        let mark = mark(of);
+        let headers = [("x-amz-meta-event_sha256", mark.as_str())];
+        s3.put(S3::BUCKET, &key, &headers, before.clone()).await
+    };
+    assert!(leave(b"another event").await.is_success());
+    let (worker, amqp) = start(&setup).await;
+    publish(&amqp, &setup, &event).await;
+    let dead = amqp.wait_take(&format!("{}.dead", setup.queue())).await;
+    assert_eq!(dead.body, event);
+    assert_eq!(
+        dead.text("x-callvault-reason").unwrap(),
+        "retries_exhausted"
+    );
+    let manifest_key = format!("{}/{}", setup.prefix("documents"), call::MANIFEST);
+    let manifest = async || -> Value {
+        let (_, json) = s3.get(S3::BUCKET, &manifest_key).await.unwrap();
+        serde_json::from_slice(&json).unwrap()
+    };
+    let partial = manifest().await;
+    let problem = &partial["attachments"][0]["problem"];
+    assert_eq!(problem["code"], "key_taken", "{partial:#}");
+    assert_eq!(s3.get(S3::BUCKET, &key).await.unwrap().1, before);
+
+    // What an earlier attempt at this very event has left is its own.
+    assert!(leave(&event).await.is_success());
+    publish(&amqp, &setup, &event).await;
+    worker.wait_log("outcome=\"archived\"").await;
+    let complete = manifest().await;
+    let object = &complete["attachments"][0]["object"];
+    assert_eq!(object["sha256"], Sha256::of(&before).to_string());
+    stop(worker, &amqp, &setup).await;
+}
+
+#[tokio::test]
 async fn bodies_that_do_not_fit_the_spool_together_wait_for_one_another_uncharged() {
     let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
     setup.set("limits", "spool", "\"4MiB\"");

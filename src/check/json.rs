@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use jsonschema::{Draft, Validator};
+use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
 use super::Problem;
@@ -16,6 +16,10 @@ const ELEMENT: u64 = 96;
 const ARRAY: u64 = 144;
 /// No text takes more than this for each of its bytes: `{"":0},` is the worst.
 const WORST: u64 = 160;
+/// To say where a schema is not met, the problems of all its branches are gathered, each with a copy of
+/// what it is about. Measured, so much of the tree for a schema without branches, and less than one more
+/// for each branch.
+const EXPLAINED: u64 = 8;
 /// Shorter texts are not looked at: the worst of them is still small.
 const SHORT: u64 = 16 << 10;
 
@@ -58,6 +62,8 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
 pub struct Schema {
     validator: Validator,
     draft: &'static str,
+    /// In all its `anyOf` and `oneOf` together.
+    branches: u64,
 }
 
 /// Why a text is not a JSON Schema that callvault can use.
@@ -91,17 +97,43 @@ impl Schema {
         };
         let validator = jsonschema::options()
             .with_draft(draft)
+            // In time that grows with the text alone: a hostile file must not find the pattern that
+            // backtracks for years.
+            .with_pattern_options(PatternOptions::regex())
             .build(&schema)
             .map_err(|e| SchemaError::Invalid(e.to_string()))?;
         Ok(Self {
             validator,
             draft: draft_name(draft),
+            branches: branches(&schema),
         })
+    }
+
+    /// An upper bound of the memory that [`explain`] takes, in bytes, where [`inspect`] takes `memory`.
+    pub fn explaining(&self, memory: u64) -> u64 {
+        memory.saturating_mul(self.branches.saturating_add(EXPLAINED))
     }
 
     /// The schema's draft, as its specification is called.
     pub fn draft(&self) -> &'static str {
         self.draft
+    }
+}
+
+fn branches(schema: &Value) -> u64 {
+    match schema {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| {
+                let own = match (name.as_str(), value.as_array()) {
+                    ("anyOf" | "oneOf", Some(all)) => all.len() as u64,
+                    _ => 0,
+                };
+                own + branches(value)
+            })
+            .sum(),
+        Value::Array(items) => items.iter().map(branches).sum(),
+        _ => 0,
     }
 }
 
@@ -130,17 +162,42 @@ fn draft_name(draft: Draft) -> &'static str {
 }
 
 /// Judges a text of `len` bytes. An `Err` is a failure to read it.
+///
+/// It says whether the schema is met, not where it is not: for that see [`explain`].
 pub fn inspect(
     text: &mut impl Read,
     len: u64,
     schema: Option<&Schema>,
 ) -> io::Result<Result<(), Problem>> {
-    let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
-    text.take(len).read_to_end(&mut bytes)?;
-    Ok(judge(&bytes, schema))
+    let shape = |tree: &Value| match schema {
+        Some(schema) if !schema.validator.is_valid(tree) => Err(Problem::new(
+            "json_shape",
+            ": it does not match its schema; to say where takes more memory than limits.memory leaves",
+        )),
+        _ => Ok(()),
+    };
+    Ok(judge(&read(text, len)?, shape))
 }
 
-fn judge(bytes: &[u8], schema: Option<&Schema>) -> Result<(), Problem> {
+/// Judges a text like [`inspect`], and says where the schema is not met first. It may take a hundred
+/// times the memory, see [`Schema::explaining`].
+pub fn explain(text: &mut impl Read, len: u64, schema: &Schema) -> io::Result<Result<(), Problem>> {
+    // The first problem alone: a list of all of them may be larger than the file.
+    let shape = |tree: &Value| {
+        schema.validator.validate(tree).map_err(|error| {
+            Problem::new("json_shape", format!("{}: {error}", error.instance_path()))
+        })
+    };
+    Ok(judge(&read(text, len)?, shape))
+}
+
+fn read(text: &mut impl Read, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
+    text.take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn judge(bytes: &[u8], shape: impl FnOnce(&Value) -> Result<(), Problem>) -> Result<(), Problem> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         Problem::new(
             "json_not_utf8",
@@ -148,10 +205,7 @@ fn judge(bytes: &[u8], schema: Option<&Schema>) -> Result<(), Problem> {
         )
     })?;
     let tree: Value = serde_json::from_str(text).map_err(|e| syntax(&e))?;
-    // The first problem alone: a list of all of them may be larger than the file.
-    schema
-        .map_or(Ok(()), |schema| schema.validator.validate(&tree))
-        .map_err(|error| Problem::new("json_shape", format!("{}: {error}", error.instance_path())))
+    shape(&tree)
 }
 
 fn syntax(error: &serde_json::Error) -> Problem {
@@ -172,8 +226,19 @@ fn syntax(error: &serde_json::Error) -> Problem {
 mod tests {
     use super::*;
 
-    fn code(bytes: &[u8], schema: Option<&Schema>) -> (String, String) {
-        judge(bytes, schema).map_or_else(|p| (p.code.into(), p.detail), |()| Default::default())
+    fn code(mut bytes: &[u8], schema: Option<&Schema>) -> (String, String) {
+        let (mut again, len) = (bytes, bytes.len() as u64);
+        let verdict = inspect(&mut bytes, len, schema).unwrap();
+        if let Some(schema) = schema {
+            let explained = explain(&mut again, len, schema).unwrap();
+            assert_eq!(explained.is_ok(), verdict.is_ok());
+            return told(explained);
+        }
+        told(verdict)
+    }
+
+    fn told(verdict: Result<(), Problem>) -> (String, String) {
+        verdict.map_or_else(|p| (p.code.into(), p.detail), |()| Default::default())
     }
 
     #[test]
@@ -261,5 +326,24 @@ mod tests {
             Err(SchemaError::Invalid(_))
         ));
         assert!(matches!(draft("{"), Err(SchemaError::NotJson(_))));
+    }
+
+    #[test]
+    fn a_pattern_takes_no_longer_than_its_text() {
+        let pattern = |pattern: &str| Schema::parse(&format!(r#"{{"pattern": "{pattern}"}}"#));
+        // Backtracking, it would take 2^1000 steps.
+        let schema = pattern("^(a+)+$").unwrap();
+        let text = format!("\"{}!\"", "a".repeat(1000));
+        assert_eq!(code(text.as_bytes(), Some(&schema)).0, "json_shape");
+        let looking_around = pattern("^(?!secret)");
+        assert!(matches!(looking_around, Err(SchemaError::Invalid(_))));
+    }
+
+    #[test]
+    fn branches_of_a_schema_make_its_explanations_dear() {
+        let schema = r##"{"anyOf": [{"type": "array"}, {"$ref": "#/$defs/b"}],
+            "$defs": {"b": {"oneOf": [{"required": ["a"]}, {"required": ["b"]}, true]}}}"##;
+        assert_eq!(Schema::parse(schema).unwrap().explaining(10), 130);
+        assert_eq!(Schema::parse("{}").unwrap().explaining(10), 80);
     }
 }

@@ -9,9 +9,9 @@ use tokio::{
 
 use super::{Archivist, Fault, Job, Kept, Missing, Stop, about::about};
 use crate::{
-    attachment::Planned,
+    attachment::{Kind, Planned},
     body::{Body, blocking},
-    check::{Facts, Problem},
+    check::{Checker, Facts, Problem},
     event::CallAnalyzed,
     fetch::{FetchError, Fetched, Source, expiry},
     manifest::{Entry, Object},
@@ -19,12 +19,14 @@ use crate::{
     store::{Bucket, Put},
 };
 
+type Verdict = Result<Facts, Problem>;
+
 /// Bytes with what the origin said of them and what their check found.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) body: Body,
     source: Source,
-    pub(super) verdict: Result<Facts, Problem>,
+    pub(super) verdict: Verdict,
 }
 
 impl Archivist {
@@ -173,21 +175,45 @@ impl Archivist {
         body: Body,
         source: Source,
     ) -> io::Result<Checked> {
-        let kind = Arc::clone(&planned.kind);
-        let (looked_at, most) = (body.clone(), self.budget.most_work());
-        let memory = blocking(move || kind.check.memory(&looked_at)).await?;
-        let verdict = if memory > most {
-            Err(Problem::too_complex(memory, most))
-        } else {
-            let _share = self.budget.work(memory).await?;
-            let (kind, body) = (Arc::clone(&planned.kind), body.clone());
-            blocking(move || kind.check.check(&body)).await?
-        };
+        let verdict = self.verdict(&planned.kind, &body).await?;
         Ok(Checked {
             body,
             source,
             verdict,
         })
+    }
+
+    async fn verdict(&self, kind: &Arc<Kind>, body: &Body) -> io::Result<Verdict> {
+        let most = self.budget.most_work();
+        let memory = self.at_work(0, kind, body, Checker::memory).await?;
+        if memory > most {
+            return Ok(Err(Problem::too_complex(memory, most)));
+        }
+        let verdict = self.at_work(memory, kind, body, Checker::check).await?;
+        let explaining = kind.check.explaining(memory);
+        if let Err(problem) = &verdict
+            && problem.code == "json_shape"
+            && explaining <= most
+        {
+            let explained = self
+                .at_work(explaining, kind, body, Checker::explain)
+                .await?;
+            return Ok(explained.and(verdict));
+        }
+        Ok(verdict)
+    }
+
+    /// Looks at a body off the runtime's threads, with so much working memory.
+    async fn at_work<T: Send + 'static>(
+        &self,
+        memory: u64,
+        kind: &Arc<Kind>,
+        body: &Body,
+        look: fn(&Checker, &Body) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let _share = self.budget.work(memory).await?;
+        let (kind, body) = (Arc::clone(kind), body.clone());
+        blocking(move || look(&kind.check, &body)).await
     }
 
     /// Puts a body where its verdict sends it.

@@ -13,7 +13,7 @@ use crate::support::{
     s3::S3,
     servers,
     wait::eventually,
-    worker::Worker,
+    worker::{Worker, most_memory},
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -583,4 +583,40 @@ async fn a_hostile_json_is_quarantined_before_it_is_parsed() {
             .contains("limits.memory"),
         "{problem}"
     );
+}
+
+#[tokio::test]
+async fn to_say_where_a_hostile_json_is_wrong_takes_no_more_memory_than_there_is() {
+    /// Said without a limit, it takes ten times this.
+    const MOST_MIB: u64 = 160;
+    let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
+    setup.append(
+        "[attachments.transcript]\nfile = \"*.json\"\ncheck = \"json\"\nschema = \"schema.json\"\n\
+         bucket = \"documents\"\nmax_size = \"8MiB\"",
+    );
+    // Each branch fails, for each of a hundred thousand places, and holds all of it.
+    let branch = r#"{"required": ["turns"], "additionalProperties": {"type": "object"}}"#;
+    let schema = format!(r#"{{"anyOf": [{}]}}"#, [branch; 12].join(", "));
+    fs::write(setup.dir().join("schema.json"), schema).unwrap();
+    let transcript = |fields: u32| {
+        let fields: Vec<_> = (0..fields).map(|n| format!("\"{n}\": 0")).collect();
+        format!("{{{}}}", fields.join(", "))
+    };
+    origin.put("/many.json", transcript(300_000), "application/json");
+    origin.put("/few.json", transcript(3), "application/json");
+    let (worker, amqp) = start(&setup).await;
+    let urls = ["/many.json", "/few.json"].map(|path| origin.url(path));
+    let event = call::with_urls(&urls.each_ref().map(String::as_str));
+    publish(&amqp, &setup, &event).await;
+    let manifest = manifest(&setup).await;
+    let memory = most_memory(worker.id());
+    stop(worker, &amqp, &setup).await;
+    let detail = |at: usize| {
+        let problem = &manifest["attachments"][at]["problem"];
+        assert_eq!(problem["code"], "json_shape");
+        problem["detail"].as_str().unwrap().to_owned()
+    };
+    assert!(detail(0).contains("to say where"), "{}", detail(0));
+    assert!(detail(1).contains("not valid under any"), "{}", detail(1));
+    assert!(memory < MOST_MIB, "{memory} MiB");
 }

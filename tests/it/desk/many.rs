@@ -7,15 +7,7 @@ use std::{
 };
 
 use super::{DEADLINE, dead, desk, died, publish_all, run, stderr, stdout, with_config};
-use crate::support::wait::eventually;
-
-/// The most memory that a process had so far, in MiB.
-fn most_memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.unwrap().trim().trim_end_matches(" kB");
-    kib.parse::<u64>().unwrap() / 1024
-}
+use crate::support::{wait::eventually, worker::most_memory};
 
 #[tokio::test]
 async fn ten_thousand_messages_are_not_held_in_memory() {

@@ -33,6 +33,14 @@ pub(crate) fn callvault<I: AsRef<std::ffi::OsStr>>(
     command().args(arguments).output().unwrap()
 }
 
+/// The most memory that a process had so far, in MiB.
+pub(crate) fn most_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() / 1024
+}
+
 /// A running `callvault run`. It is killed with its value; when the test fails, its log is shown.
 pub(crate) struct Worker {
     child: Child,
@@ -59,6 +67,11 @@ impl Worker {
             .spawn()
             .unwrap();
         Self { child, log }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has logged so far.

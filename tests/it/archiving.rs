@@ -611,6 +611,7 @@ async fn to_say_where_a_hostile_json_is_wrong_takes_no_more_memory_than_there_is
     let manifest = manifest(&setup).await;
     let memory = most_memory(worker.id());
     stop(worker, &amqp, &setup).await;
+    assert!(memory < MOST_MIB, "{memory} MiB");
     let detail = |at: usize| {
         let problem = &manifest["attachments"][at]["problem"];
         assert_eq!(problem["code"], "json_shape");
@@ -618,5 +619,4 @@ async fn to_say_where_a_hostile_json_is_wrong_takes_no_more_memory_than_there_is
     };
     assert!(detail(0).contains("to say where"), "{}", detail(0));
     assert!(detail(1).contains("not valid under any"), "{}", detail(1));
-    assert!(memory < MOST_MIB, "{memory} MiB");
 }

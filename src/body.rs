@@ -33,6 +33,13 @@ const MEMORY_LIMIT: u64 = 1 << 20;
 const BATCH: usize = 512 << 10;
 /// Room for a body of unannounced length is taken in steps of this many bytes.
 const STEP: u64 = 64 << 20;
+/// Events up to this many bytes do not count: thousands of times as long as any but a hostile one.
+const SHORT_EVENT: usize = 256 << 10;
+/// What an event takes while it is at work, in multiples of its body: as it came, taken apart, its URLs as
+/// they are written, its entries, and its manifest twice.
+const EVENT_GROWS: u64 = 10;
+/// What long events may take together, in bytes; one that takes more is at work alone.
+const LONG_EVENTS: u64 = 128 << 20;
 /// Chunks shorter than this are gathered: an origin may send one byte at a time.
 const SHORT_CHUNK: usize = 4 << 10;
 /// What gathered chunks become, in bytes.
@@ -51,6 +58,8 @@ pub struct Budget {
     work: Pool,
     /// Bodies in temporary files.
     spool: Pool,
+    /// Events that are no attachments' bytes, and long all the same.
+    events: Pool,
     spool_dir: Arc<PathBuf>,
 }
 
@@ -62,6 +71,7 @@ impl Budget {
             bodies: Pool::new(limits.memory / 4),
             work: Pool::new(limits.memory - limits.memory / 4),
             spool: Pool::new(limits.spool),
+            events: Pool::new(LONG_EVENTS),
             spool_dir: Arc::new(limits.spool_dir.clone()),
         }
     }
@@ -69,6 +79,16 @@ impl Budget {
     /// Whether a temporary file can be made, and written, in the spool folder. Blocking.
     pub fn try_spool(dir: &Path) -> io::Result<()> {
         tempfile::tempfile_in(dir)?.write_all(&[0])
+    }
+
+    /// Waits until an event of so many bytes may be worked on: long ones take turns, so that a few hundred
+    /// megabytes of them do not become gigabytes. Short ones never wait, least of all for long ones.
+    pub async fn event(&self, bytes: usize) -> io::Result<Option<Share>> {
+        if bytes <= SHORT_EVENT {
+            return Ok(None);
+        }
+        let share = self.events.take(bytes as u64 * EVENT_GROWS).await?;
+        Ok(Some(share))
     }
 
     /// Waits for working memory. Whoever holds a share must not wait for another.

@@ -255,16 +255,18 @@ fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
         let fields: ListedFields = object(item, &path)?;
         let path = format!("{path}.url");
         let url = string(required(fields.url.as_deref(), &path)?, &path)?;
-        if url.len() > MAX_URL {
-            return Err(EventError::Wrong {
-                field: path,
-                expected: "a URL of at most 16 KiB",
-            });
-        }
-        let url = Url::parse(&url).map_err(|_| EventError::Wrong {
-            field: path,
-            expected: "a URL",
-        })?;
+        let wrong = |expected| EventError::Wrong {
+            field: path.clone(),
+            expected,
+        };
+        let short = |url: &str| match url.len() {
+            ..=MAX_URL => Ok(()),
+            _ => Err(wrong("a URL of at most 16 KiB")),
+        };
+        short(&url)?;
+        let url = Url::parse(&url).map_err(|_| wrong("a URL"))?;
+        // Parsed, it may be nine times as long: what is not ASCII is percent-encoded.
+        short(url.as_str())?;
         Ok(Listed {
             organization_id: organization(&url),
             url,

@@ -82,6 +82,12 @@ impl Archivist {
     /// Archives one event. A panic is the end of this job alone.
     pub async fn archive(&self, job: &Job) -> Outcome {
         let end = Outcome::without_ids;
+        let share = timeout_at(job.deadline(), self.budget.event(job.body.len()));
+        let _share = match share.await {
+            Ok(Ok(share)) => share,
+            Ok(Err(closed)) => return end(End::NotOurs(closed.into())),
+            Err(_) => return end(End::NotOurs(Fault::Late)),
+        };
         // Nothing that a panic may have left half done is looked at again, here and below.
         let call = match catch_unwind(AssertUnwindSafe(|| Event::parse(&job.body))) {
             Ok(Ok(Event::Analyzed(call))) => call,

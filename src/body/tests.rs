@@ -1,3 +1,5 @@
+use futures_util::FutureExt;
+
 use std::time::Duration;
 
 use super::*;
@@ -122,4 +124,17 @@ async fn a_body_without_room_is_given_up_and_can_be_begun_again_with_room() {
             .await
             .is_ok()
     );
+}
+
+#[tokio::test]
+async fn long_events_take_turns_and_short_ones_never_wait() {
+    let budget = budget(1 << 20, 1 << 20);
+    let longest = budget.event(16 << 20).await.unwrap();
+    assert!(longest.is_some());
+    let mut second = Box::pin(budget.event(1 << 20));
+    assert!(second.as_mut().now_or_never().is_none(), "both at once");
+    let short = budget.event(256 << 10).now_or_never();
+    assert!(short.expect("no wait").unwrap().is_none());
+    drop(longest);
+    assert!(second.now_or_never().is_some());
 }

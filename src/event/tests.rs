@@ -200,3 +200,28 @@ fn nesting_is_bounded_however_long_the_body() {
         EventError::TooDeep
     );
 }
+
+#[test]
+fn a_url_has_at_most_16_kib_also_once_it_is_encoded() {
+    for (path, fits) in [
+        ("x".repeat(16_000), true),
+        ("x".repeat(17_000), false),
+        // Six bytes for each two.
+        ("é".repeat(2_500), true),
+        ("é".repeat(3_000), false),
+    ] {
+        let body = format!(
+            r#"{{"event": "call.analyzed", "data": {{"id": "c", "created_at": "2026-01-01T00:00:00Z",
+                "attachments": [{{"url": "https://h/{path}"}}]}}}}"#
+        );
+        let parsed = Event::parse(&body.into());
+        match parsed {
+            Ok(_) => assert!(fits, "{}", path.len()),
+            Err(error) => {
+                assert!(!fits, "{error}");
+                let words = "data.attachments[0].url is not a URL of at most 16 KiB";
+                assert_eq!(error.to_string(), words);
+            }
+        }
+    }
+}

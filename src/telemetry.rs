@@ -1,8 +1,15 @@
 //! Logs: to standard error, one line a settled event, and no credential in any of them.
 
-use std::{collections::BTreeMap, error::Error, io::IsTerminal, iter, time::Duration};
+mod words;
 
-use tracing_subscriber::{EnvFilter, fmt};
+use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
+
+use tracing::Metadata;
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+pub use self::words::{chain, is_obeyed, one_line, plain};
 
 use crate::{
     manifest::EntryStatus,
@@ -24,30 +31,27 @@ pub enum LogFormat {
 /// An outage's end is told wherever its beginning is.
 const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn,callvault::outage=info";
 /// Whatever `RUST_LOG` says: the AMQP client's own log holds the password and whole messages.
-const SILENT: &str = "lapin";
+const SILENT: [&str; 2] = ["lapin", "amq_protocol"];
 
 /// Starts logging, from `level` on where `RUST_LOG` does not say more.
 pub fn init(format: LogFormat, level: &str) {
     let asked = std::env::var("RUST_LOG").unwrap_or_default();
     // Of two directives for one target the later counts, of two targets the more exact one.
-    let asked = asked
-        .split(',')
-        .filter(|one| !one.trim_start().starts_with(SILENT));
-    let filter = [level, QUIETER]
-        .into_iter()
-        .chain(asked)
-        .collect::<Vec<_>>()
-        .join(",");
-    let filter = EnvFilter::builder().parse_lossy(format!("{filter},{SILENT}=off"));
-    let builder = fmt()
-        .with_env_filter(filter)
+    let filter = EnvFilter::builder().parse_lossy(format!("{level},{QUIETER},{asked}"));
+    let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    // Fails only if there is a subscriber already, and then that one logs.
-    let _ = match format {
-        LogFormat::Text => builder.with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let lines = match format {
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    // Fails only if there is a subscriber already, and then that one logs.
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        // Not a directive: one for a span or a field would have its way over it.
+        .with(filter_fn(may_speak))
+        .with(lines)
+        .try_init();
     // A panic's own words may quote what it choked on: the place is enough to find it.
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string);
@@ -58,55 +62,8 @@ pub fn init(format: LogFormat, level: &str) {
     }));
 }
 
-/// The longest error in one line, in bytes.
-const LONGEST_CHAIN: usize = 600;
-
-/// An error and its causes in one line. Of URLs only scheme and host are left: user information and
-/// queries can be credentials, and file names whatever the event's sender pleased.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for cause in iter::successors(Some(error), |&error| error.source()) {
-        let cause = cause.to_string();
-        // Many errors repeat their cause in their own message.
-        if !words.last().is_some_and(|last| last.contains(&cause)) {
-            words.push(cause);
-        }
-    }
-    // A server that is not what it should be may answer with a page of its own.
-    let words = words
-        .join(": ")
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    let mut chain = hosts_only(&words);
-    if chain.len() > LONGEST_CHAIN {
-        chain.truncate(chain.floor_char_boundary(LONGEST_CHAIN));
-        chain.push('…');
-    }
-    chain
-}
-
-fn hosts_only(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, from) = rest.split_at(at + "://".len());
-        clean.push_str(before);
-        // Commas, brackets and quotes may stand in a URL; at its end they are the sentence's.
-        let stop = |c: char| c.is_whitespace() || matches!(c, '"' | '>' | '<');
-        let word = &from[..from.find(stop).unwrap_or(from.len())];
-        let url = word.trim_end_matches([',', ')', '\'', ';', ':', '.']);
-        let after = &from[url.len()..];
-        let authority_ends = url.find(['/', '?', '#']).unwrap_or(url.len());
-        let authority = &url[..authority_ends];
-        clean.push_str(authority.rsplit('@').next().unwrap_or(authority));
-        if authority_ends < url.len() {
-            clean.push_str("/…");
-        }
-        rest = after;
-    }
-    clean.push_str(rest);
-    clean
+fn may_speak(metadata: &Metadata<'_>) -> bool {
+    !SILENT.iter().any(|name| metadata.target().starts_with(name))
 }
 
 /// The one log line of a settled event.
@@ -156,7 +113,7 @@ pub fn settled(outcome: &Outcome, decision: &Decision, letter: &str, attempt: u3
             attempt,
             id = letter,
             reason = death.reason.as_str(),
-            detail = death.detail,
+            detail = one_line(&death.detail),
             unavailable = count(EntryStatus::Unavailable),
             bytes,
             took_ms,
@@ -231,7 +188,7 @@ const MOST_REASONS: usize = 5;
 /// Why an event is not done, in words.
 pub fn reason(outcome: &Outcome) -> String {
     match &outcome.end {
-        End::Invalid(error) => error.to_string(),
+        End::Invalid(error) => one_line(&error.to_string()),
         End::NotOurs(fault) => chain(fault),
         End::Panicked => PANICKED.into(),
         End::Partial(missing) => {
@@ -250,28 +207,5 @@ pub fn reason(outcome: &Outcome) -> String {
             words.collect::<Vec<_>>().join("; ")
         }
         End::Ignored { .. } | End::Duplicate | End::Archived => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_url_in_an_error_scheme_and_host_are_left() {
-        for (text, clean) in [
-            (
-                "PUT https://u:pw@a.example:1/k?sig=s failed: why?",
-                "PUT https://a.example:1/… failed: why?",
-            ),
-            (
-                "see \"http://b/+1424/x\", (amqp://c)",
-                "see \"http://b/…\", (amqp://c)",
-            ),
-            ("https://u:p,w@h/k?x=a,b&sig=s: no", "https://h/…: no"),
-            ("no URL: a/b?c", "no URL: a/b?c"),
-        ] {
-            assert_eq!(hosts_only(text), clean);
-        }
     }
 }

@@ -5,18 +5,20 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::cli::say;
+use crate::{cli::say, telemetry::is_obeyed};
 
 /// One line.
-pub(super) fn line(text: &str) -> String {
-    escaped(text, |_| false)
-}
+pub(super) use crate::telemetry::plain as line;
 
 /// A text that may have lines and tabs; bytes that are not UTF-8 are shown as numbers.
 pub(super) fn lines(bytes: &[u8]) -> String {
     let mut plain = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        plain.push_str(&escaped(chunk.valid(), |c| matches!(c, '\n' | '\t')));
+        for piece in chunk.valid().split_inclusive(['\n', '\t']) {
+            let end = piece.trim_end_matches(['\n', '\t']);
+            plain.push_str(&line(end));
+            plain.push_str(&piece[end.len()..]);
+        }
         for byte in chunk.invalid() {
             let _ = write!(plain, "\\x{byte:02x}");
         }
@@ -38,25 +40,6 @@ pub(super) fn tell(report: &impl Serialize) {
         }
         say(&plain);
     }
-}
-
-fn escaped(text: &str, allowed: impl Fn(char) -> bool) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_obeyed(c) && !allowed(c) {
-            let _ = write!(plain, "\\u{{{:x}}}", u32::from(c));
-        } else {
-            plain.push(c);
-        }
-    }
-    plain
-}
-
-/// Control characters, the eight-bit ones among them; line separators; what is invisible or turns the
-/// direction. All of them are in the basic plane.
-fn is_obeyed(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

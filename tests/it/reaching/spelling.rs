@@ -10,7 +10,7 @@ use super::{
         SPELLINGS,
     },
 };
-use crate::support::world::{World, inside, opened};
+use crate::support::world::{World, inside};
 
 /// The names of the table lead where it says.
 fn tell_names(world: &World) {
@@ -39,7 +39,6 @@ fn refused() -> impl Iterator<Item = (&'static str, &'static str)> {
 fn a_refused_spelling_of_a_url_begins_no_connection_and_looks_no_refused_host_up() {
     inside(|world| {
         tell_names(world);
-        let before = opened();
         let (urls, codes): (Vec<_>, Vec<_>) = refused().unzip();
         let fared = archive(world, DEFAULT, &urls);
         for ((url, code), fared) in urls.iter().zip(codes).zip(fared) {
@@ -61,7 +60,7 @@ fn a_refused_spelling_of_a_url_begins_no_connection_and_looks_no_refused_host_up
             assert!(invalid, "{url:?}");
         }
         assert_eq!(world.dns.look_ups().len(), 0);
-        assert_quiet(world, before);
+        assert_quiet(world);
         assert!(urls.len() + garbled.len() >= 200, "a table of so many");
     });
 }
@@ -106,10 +105,9 @@ fn a_refused_spelling_leads_a_client_without_a_guard_to_the_very_address() {
                 Home(_) => vec![arrival("127.0.0.1"), arrival("::1")],
                 _ => continue,
             };
-            let before = opened();
             let answered = client(url);
             let connections = world.origin.connections();
-            let begun = opened() > before;
+            let begun = world.begun() > 0;
             if expected[0].is_none() {
                 // Multicast and the like, to which the kernel begins none.
                 assert!(!begun, "{url:?}");

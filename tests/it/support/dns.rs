@@ -40,6 +40,7 @@ struct Names {
     asked: HashMap<(String, u16), usize>,
     /// The answers so far: who asks the same again has not understood, and gets the same.
     answered: HashMap<(SocketAddr, Vec<u8>), Found>,
+    connections: u64,
 }
 
 impl Dns {
@@ -61,6 +62,7 @@ impl Dns {
         let shared = Arc::clone(&names);
         thread::spawn(move || {
             for stream in listener.incoming() {
+                shared.lock().unwrap().connections += 1;
                 let _ = over_tcp(&shared, stream.unwrap());
             }
         });
@@ -79,6 +81,11 @@ impl Dns {
     pub(crate) fn at(&self, name: &str, addresses: &[&str]) {
         let found = Found::At(addresses.iter().map(|text| text.parse().unwrap()).collect());
         self.tell(name, [found]);
+    }
+
+    /// How many connections there were, ever.
+    pub(super) fn connections(&self) -> u64 {
+        self.0.lock().unwrap().connections
     }
 
     /// How often each name was looked up since the last call: a look-up is a question for its IPv4
@@ -153,19 +160,16 @@ fn reply(names: &Mutex<Names>, query: &[u8], from: SocketAddr, tcp: bool) -> Opt
 impl Names {
     fn find(&mut self, name: &str, kind: u16, query: &[u8], from: SocketAddr, tcp: bool) -> Found {
         let told = self.told.get(name).map_or(&[][..], Vec::as_slice);
-        // Over TCP it is the question that was cut short over UDP.
-        let again = tcp && matches!(told.last(), Some(Found::OverTcp(_)));
+        // Over UDP such a question is only sent away; it counts where it is answered.
+        if let (false, Some(found @ Found::OverTcp(_))) = (tcp, told.last()) {
+            return found.clone();
+        }
         if let Some(answered) = self.answered.get(&(from, query.to_vec())) {
             return answered.clone();
         }
         let count = self.asked.entry((name.to_owned(), kind)).or_default();
-        let nth = if again {
-            count.saturating_sub(1)
-        } else {
-            *count
-        };
-        *count = nth + 1;
-        let found = told.get(nth).or(told.last());
+        let found = told.get(*count).or(told.last());
+        *count += 1;
         let found = found.cloned().unwrap_or(Found::Nothing);
         self.answered.insert((from, query.to_vec()), found.clone());
         found

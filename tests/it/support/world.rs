@@ -11,12 +11,14 @@
 mod origin;
 
 use std::{
-    any, env, fs,
+    any,
+    cell::Cell,
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
-pub(crate) use self::origin::Origin;
+pub(crate) use self::origin::{Origin, Reply};
 use super::dns::Dns;
 
 /// Set within, to the folder of the world's files.
@@ -54,6 +56,8 @@ pub(crate) struct World {
     /// All names.
     pub(crate) dns: Dns,
     dir: PathBuf,
+    /// What [`Self::begun`] has told.
+    told: Cell<u64>,
 }
 
 /// Runs a test, which is the closure's enclosing function, within a world of its own.
@@ -126,6 +130,7 @@ impl World {
             origin: Origin::start(&dir),
             dns: Dns::start(),
             dir,
+            told: Cell::new(opened()),
         }
     }
 
@@ -140,11 +145,17 @@ impl World {
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.join("authority.pem")
     }
+
+    /// How many connections were begun since the last call, to any address and port, whether anybody
+    /// listened or not, by the kernel's count; those to the name server left out.
+    pub(crate) fn begun(&self) -> u64 {
+        let now = opened() - self.dns.connections();
+        now - self.told.replace(now)
+    }
 }
 
-/// How many connections were ever begun in this world, to any address and port, whether anybody
-/// listened or not: the kernel's own count.
-pub(crate) fn opened() -> u64 {
+/// How many connections were ever begun in this world.
+fn opened() -> u64 {
     let told = fs::read_to_string("/proc/net/snmp").unwrap();
     let mut lines = told.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());

@@ -17,7 +17,7 @@ mod spellings;
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     process::{Command, Output},
     sync::atomic::{AtomicUsize, Ordering},
@@ -159,6 +159,20 @@ fn is_of_this_network(address: IpAddr) -> bool {
             ),
             _ => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
         },
+    }
+}
+
+/// Where a connection to an address arrives, if any can be begun.
+fn arrival(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        IpAddr::V4(v4) if v4.is_multicast() || v4.is_broadcast() => None,
+        // The loopback's own broadcast.
+        IpAddr::V4(v4) if v4.octets() == [127, 255, 255, 255] => None,
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Some(Ipv4Addr::LOCALHOST.into()),
+        // Link-local: through which interface, no URL can say.
+        IpAddr::V6(v6) if v6.is_multicast() || v6.is_unicast_link_local() => None,
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Some(Ipv6Addr::LOCALHOST.into()),
+        address => Some(address),
     }
 }
 

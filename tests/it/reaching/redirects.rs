@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{DEFAULT, PUBLIC, archive, assert_connected_to};
+use super::{DEFAULT, DEVELOPMENT, PUBLIC, archive, assert_connected_to, is_of_this_network};
 use crate::support::world::{Reply, World, inside};
 
 const ELSEWHERE: &str = "8.8.4.4";
@@ -119,7 +119,8 @@ fn no_redirect_leads_where_a_first_url_may_not() {
         let urls = rows
             .iter()
             .map(|(path, ..)| format!("https://start.example{path}"));
-        let fared = archive(world, DEFAULT, &urls.collect::<Vec<_>>());
+        let urls: Vec<_> = urls.collect();
+        let fared = archive(world, DEFAULT, &urls);
         // Each was asked for its redirect, and nothing else was begun than what is allowed.
         let mut expected = vec![PUBLIC.to_owned(); rows.len()];
         for ((_, status, location, leads), fared) in rows.iter().zip(fared) {
@@ -132,6 +133,20 @@ fn no_redirect_leads_where_a_first_url_may_not() {
             expected.extend(leads);
         }
         assert_connected_to(world, expected);
+
+        // Where the rules allow it, the same ones arrive at home.
+        let fared = archive(world, DEVELOPMENT, &urls);
+        let mut homes = 0;
+        for ((_, status, location, leads), fared) in rows.iter().zip(fared) {
+            // Linux would take the unspecified addresses for this machine's; no rule allows them.
+            let never = location.contains("0.0.0.0") || location.contains("[::]");
+            if *leads == ADDRESS && !never {
+                let address = fared.unwrap_or_else(|code| panic!("{status} {location:?}: {code}"));
+                assert!(is_of_this_network(address.parse().unwrap()), "{location:?}");
+                homes += 1;
+            }
+        }
+        assert!(homes > 100, "{homes}");
     });
 }
 

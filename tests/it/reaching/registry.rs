@@ -3,9 +3,12 @@
 //! <https://www.iana.org/assignments/iana-ipv4-special-registry/iana-ipv4-special-registry-1.csv> and
 //! the same of IPv6. The guard's own table was written from the RFCs.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, TcpStream},
+};
 
-use super::{DEFAULT, archive, assert_connected_to};
+use super::{DEFAULT, archive, arrival, assert_connected_to};
 use crate::support::world::inside;
 
 const REGISTRIES: [&str; 2] = [
@@ -195,5 +198,10 @@ fn at_the_edges_of_each_registered_block_what_is_not_globally_reachable_is_not_r
         );
         assert_connected_to(world, expected);
         assert!(world.dns.look_ups().values().all(|count| *count == 1));
+        // In this world they can be reached, each of them.
+        for address in addresses {
+            let connected = TcpStream::connect((address, 443));
+            assert_eq!(connected.is_ok(), arrival(address).is_some(), "{address}");
+        }
     });
 }

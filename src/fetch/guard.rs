@@ -19,6 +19,8 @@ use crate::config::Fetch;
 
 mod ranges;
 #[cfg(test)]
+mod spellings;
+#[cfg(test)]
 mod tests;
 
 use ranges::Reach;
@@ -152,11 +154,13 @@ impl Guard {
         }
     }
 
-    /// Judges the address that a socket is about to connect to, and each IPv4 address inside it.
+    /// Judges the address that a socket is about to connect to, and the IPv4 address inside it.
     pub fn judge_address(&self, address: IpAddr) -> Result<(), Forbidden> {
         self.judge_part(address, address, None)?;
-        ranges::carried(address)
-            .try_for_each(|inner| self.judge_part(address, IpAddr::V4(inner), Some(inner)))
+        match ranges::carried(address) {
+            Some(inner) => self.judge_part(address, IpAddr::V4(inner), Some(inner)),
+            None => Ok(()),
+        }
     }
 
     fn judge_part(

@@ -76,6 +76,9 @@ const RANGES: &[Range] = &[
     v6(&[0x2001, 0x20], 28, Never, "ORCHIDv2 (RFC 7343)"),
     v6(&[0x2001], 23, Never, "for protocols (RFC 2928)"),
     v6(&[0x2001, 0xdb8], 32, Never, "documentation (RFC 3849)"),
+    // To the IPv4 address inside, through whichever relay takes it; the public ones are gone (RFC 7526),
+    // and the registry does not say that anything is reachable there.
+    v6(&[0x2002], 16, Never, "6to4 (RFC 3056)"),
     v6(&[0x3fff], 20, Never, "documentation (RFC 9637)"),
     v6(&[0x2000], 3, Public, "global unicast (RFC 4291)"),
     v6(&[0x5f00], 16, Never, "SRv6 segments (RFC 9602)"),
@@ -136,19 +139,17 @@ pub(super) fn find(address: IpAddr) -> Option<&'static Range> {
     RANGES.iter().find(|range| range.covers(address))
 }
 
-/// The IPv4 addresses that an IPv6 address carries to whoever translates or unpacks it: with them,
+/// The IPv4 address that an IPv6 address carries to whoever translates or unpacks it: with it,
 /// `[::ffff:169.254.169.254]` and its like reach what the plain spelling may not.
 ///
 /// Carriers that the table refuses whole are not here. A translator with a prefix out of its own
 /// network (RFC 6052, section 2.2) cannot be told from any other address: only its operator can
 /// keep it from translating to private addresses.
-pub(super) fn carried(address: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
-    let segments = match address {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(address) => Some(address.segments()),
+pub(super) fn carried(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else {
+        return None;
     };
-    let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
-    let tail = segments.and_then(|segments| match segments {
+    match address.segments() {
         // IPv4-mapped, which the kernel itself connects over IPv4, and NAT64.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             Some(join(high, low))
@@ -157,13 +158,11 @@ pub(super) fn carried(address: IpAddr) -> impl Iterator<Item = Ipv4Addr> {
         // byte say whether the identifier is universal and whether it is of a group.
         [.., flags, 0x5efe, high, low] if flags & !0x0300 == 0 => Some(join(high, low)),
         _ => None,
-    });
-    // 6to4 (RFC 3056).
-    let head = segments.and_then(|segments| match segments {
-        [0x2002, high, low, ..] => Some(join(high, low)),
-        _ => None,
-    });
-    tail.into_iter().chain(head)
+    }
+}
+
+fn join(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
 }
 
 /// Rows whose first address an earlier row covers with fewer bits: a mistake in the table's order.

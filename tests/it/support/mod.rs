@@ -10,6 +10,7 @@ pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod config;
 pub(crate) mod disk;
+pub(crate) mod dns;
 pub(crate) mod gateway;
 pub(crate) mod gcs;
 pub(crate) mod load;
@@ -21,6 +22,7 @@ pub(crate) mod s3;
 pub(crate) mod servers;
 pub(crate) mod wait;
 pub(crate) mod worker;
+pub(crate) mod world;
 
 /// A client for one test: its connections live on the test's runtime.
 pub(crate) fn http_client() -> reqwest::Client {

@@ -15,7 +15,8 @@ use std::{io, sync::Arc, time::Duration};
 use reqwest::{
     Certificate, Client, Response, StatusCode,
     header::{
-        ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, LOCATION,
+        ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
+        HeaderValue, LAST_MODIFIED, LOCATION, TRANSFER_ENCODING,
     },
     redirect,
 };
@@ -39,6 +40,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// An origin that asks for a longer pause than this gets no quick tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The most headers that an answer may have, and trailers too. Their size is bounded by the client: 408 KiB
+/// of head, 16 KiB of trailers, 16 KiB of chunk extensions. `fetch.read_timeout` is for the whole head, not
+/// for each read of it, and so for all the `1xx` answers that may come before it.
+const MOST_HEADERS: usize = 100;
+/// Of a declared length so much is believed when room in the spool is taken; more is taken as it comes.
+/// Otherwise a few origins that announce gigabytes and send nothing would keep the spool from all others.
+const BELIEVED: u64 = 64 << 20;
 /// The longest header value that is kept, in bytes.
 const LONGEST_HEADER: usize = 1 << 10;
 
@@ -87,6 +95,7 @@ impl Fetcher {
             .dns_resolver(resolve::Guarded::new(Arc::clone(&guard)))
             .referer(false)
             .http1_only()
+            .http1_max_headers(MOST_HEADERS)
             .connect_timeout(rules.connect_timeout)
             .read_timeout(rules.read_timeout)
             .user_agent(concat!("callvault/", env!("CARGO_PKG_VERSION")))
@@ -145,8 +154,14 @@ impl Fetcher {
             return Err(FetchError::status(&response));
         }
         let source = Source::of(response.headers());
+        let told = judge_coding(response.headers())?;
         let body = receive(response, most, budget, room).await?;
-        Ok(Fetched { body, source })
+        match told.into_iter().find(|told| *told != Some(body.len())) {
+            None => Ok(Fetched { body, source }),
+            Some(_) => Err(FetchError::BodyIncomplete(
+                "its Content-Length is not what its Transfer-Encoding has".into(),
+            )),
+        }
     }
 
     /// The answer at the end of the redirects.
@@ -200,6 +215,29 @@ async fn wait_for_room(
     room.unwrap_or_else(late).map_err(FetchError::Local)
 }
 
+/// Judges how a body is sent, and says the lengths that the client will not hold it to. One in a coding
+/// that was not asked for is not the file's bytes; one in a coding that nobody knows would be taken for
+/// whole wherever the connection ends, whatever its `Content-Length`; and who tells two lengths in two ways
+/// has either sent too little, or means the rest for somebody else (RFC 9112, section 6.3).
+fn judge_coding(headers: &HeaderMap) -> Result<Vec<Option<u64>>, FetchError> {
+    let codings: Vec<_> = headers.get_all(TRANSFER_ENCODING).iter().collect();
+    let plain = |coding: &[u8]| {
+        let is = |name: &[u8]| coding.eq_ignore_ascii_case(name);
+        is(b"chunked") || is(b"identity")
+    };
+    match codings[..] {
+        [] => Ok(Vec::new()),
+        [coding] if plain(coding.as_bytes()) => {
+            let lengths = headers.get_all(CONTENT_LENGTH).iter();
+            let parse = |length: &HeaderValue| length.to_str().ok()?.parse().ok();
+            Ok(lengths.map(parse).collect())
+        }
+        _ => Err(FetchError::BodyIncomplete(
+            "its Transfer-Encoding is another than \"chunked\", which was not asked for".into(),
+        )),
+    }
+}
+
 /// Takes in a whole body, counting what comes whatever was declared.
 async fn receive(
     mut response: Response,
@@ -211,7 +249,8 @@ async fn receive(
     if declared.is_some_and(|length| length > most) {
         return Err(FetchError::TooLarge { most });
     }
-    let mut writer = budget.writer(declared, most, room).await?;
+    let expected = declared.map(|length| length.min(BELIEVED));
+    let mut writer = budget.writer(expected, most, room).await?;
     while let Some(chunk) = response
         .chunk()
         .await

@@ -13,6 +13,9 @@ use url::Url;
 use super::{expiry, guard::Forbidden};
 use crate::body::WriteError;
 
+/// The longest that is told of what a library says, in characters.
+const LONGEST_WORDS: usize = 200;
+
 /// Why an attachment could not be had. No message names more of a URL than its host.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -199,12 +202,24 @@ pub(super) fn classify(error: reqwest::Error, phase: Phase) -> FetchError {
     let words = causes(&error)
         .last()
         .map_or_else(|| error.to_string(), ToString::to_string);
+    let words = in_short(&words);
     match phase {
         _ if error.is_timeout() => FetchError::Timeout(words),
         _ if tls => FetchError::Tls(words),
         Phase::Head => FetchError::Connect(words),
         Phase::Body => FetchError::BodyIncomplete(words),
     }
+}
+
+/// What a library says, as far as a log's line, a header and a manifest have room: it may quote each of the
+/// thousand names in a certificate.
+fn in_short(words: &str) -> String {
+    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut short: String = words.chars().take(LONGEST_WORDS).map(clean).collect();
+    if words.chars().nth(LONGEST_WORDS).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 fn out_of_files(cause: &(dyn StdError + 'static)) -> Option<io::Error> {
@@ -233,6 +248,21 @@ fn causes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_library_says_is_told_on_one_short_line() {
+        assert_eq!(in_short("certificate expired"), "certificate expired");
+        assert_eq!(in_short("a\r\nb\x1b[2J"), "a\u{fffd}\u{fffd}b\u{fffd}[2J");
+        assert_eq!(
+            in_short(&"ü".repeat(LONGEST_WORDS)).chars().count(),
+            LONGEST_WORDS
+        );
+        let cut = in_short(&"ü".repeat(100_000));
+        assert!(
+            cut.chars().count() == LONGEST_WORDS + 1 && cut.ends_with("ü…"),
+            "{cut}"
+        );
+    }
 
     #[test]
     fn an_origin_asks_for_a_pause_in_seconds_or_until_a_date() {

@@ -25,6 +25,7 @@ mod desk;
 mod failing;
 mod harness;
 mod reaching;
+mod hostile;
 mod retrying;
 mod stores;
 mod support;

@@ -59,7 +59,7 @@ fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn attempt(name: &str, input: &[u8], which: &str) {
-    let work = AssertUnwindSafe(|| cost::in_time(input, target(name)));
+    let work = AssertUnwindSafe(|| cost::in_time(|| target(name)(input)));
     if let Err(panic) = catch_unwind(work) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz-failed");
         let file = dir.join(name);

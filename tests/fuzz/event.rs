@@ -26,7 +26,7 @@ pub(crate) fn target(bytes: &[u8]) {
     let body = Bytes::copy_from_slice(bytes);
     let (parsed, peak) = cost::peak(|| Event::parse(&body));
     // A few copies of the text, and what a thousand attachments take.
-    assert!(peak <= 8 * bytes.len() + (512 << 10), "{peak} bytes");
+    assert!(peak <= 6 * bytes.len() + (512 << 10), "{peak} bytes");
     match &parsed {
         Err(error) => {
             let words = error.to_string();

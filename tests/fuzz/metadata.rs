@@ -46,7 +46,11 @@ fn fits(text: &str) {
         );
         // A header loses the spaces around its value.
         let cut = decoded != value.as_bytes();
-        let kept = if cut { encoded.trim_start() } else { encoded.trim() };
+        let kept = if cut {
+            encoded.trim_start()
+        } else {
+            encoded.trim()
+        };
         assert!(
             encoded.bytes().all(printable) && encoded == kept,
             "{encoded:?}"

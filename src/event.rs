@@ -11,7 +11,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
@@ -27,6 +30,9 @@ const MAX_BODY: usize = 16 << 20;
 const MAX_ATTACHMENTS: usize = 1000;
 /// The longest URL of an attachment, in bytes; signed ones have some 2 KiB.
 const MAX_URL: usize = 16 << 10;
+/// The longest host of a URL, in bytes, in whatever spelling; a name in DNS has 253. To find an international
+/// name's ASCII form takes time that grows with the square of its length.
+const MAX_HOST: usize = 1 << 10;
 /// Deeper nesting than this makes an event invalid: whoever reads its manifest recurses over it.
 const MAX_DEPTH: usize = 127;
 
@@ -187,20 +193,20 @@ impl Event {
         if depth(whole.get()) > MAX_DEPTH {
             return Err(EventError::TooDeep);
         }
-        let envelope: Envelope = object(&whole, "the body")?;
-        let name = string(required(envelope.event.as_deref(), "event")?, "event")?;
+        let envelope: Envelope<'_> = object(&whole, "the body")?;
+        let name = string(required(envelope.event, "event")?, "event")?;
         if name != CALL_ANALYZED {
             return Ok(Self::Other(name));
         }
         let sha256 = Sha256::of(body);
-        let request_id = match envelope.request_id.as_deref() {
+        let request_id = match envelope.request_id {
             Some(raw) => id(raw, "request_id")?,
             None => Id(sha256.to_string()),
         };
-        let data = required(envelope.data.as_deref(), "data")?;
+        let data = required(envelope.data, "data")?;
         let call: Call = object(data, "data")?;
-        let list: AttachmentList = object(data, "data")?;
-        let list = required(list.attachments.as_deref(), "data.attachments")?;
+        let list: AttachmentList<'_> = object(data, "data")?;
+        let list = required(list.attachments, "data.attachments")?;
         Ok(Self::Analyzed(Box::new(CallAnalyzed {
             call_id: id(required(call.id.as_deref(), "data.id")?, "data.id")?,
             request_id,
@@ -222,39 +228,82 @@ impl CallAnalyzed {
     }
 }
 
+// What is looked at on the way is not copied: a body may be large, and many are under way at once.
+
 #[derive(Deserialize)]
-struct Envelope {
-    event: Option<Box<RawValue>>,
-    data: Option<Box<RawValue>>,
-    request_id: Option<Box<RawValue>>,
+struct Envelope<'a> {
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request_id: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct AttachmentList {
-    attachments: Option<Box<RawValue>>,
+struct AttachmentList<'a> {
+    #[serde(borrow)]
+    attachments: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct ListedFields {
-    url: Option<Box<RawValue>>,
+struct ListedFields<'a> {
+    #[serde(borrow)]
+    url: Option<&'a RawValue>,
     agent_id: Option<Box<RawValue>>,
-    content_type: Option<Box<RawValue>>,
+    #[serde(borrow)]
+    content_type: Option<&'a RawValue>,
+}
+
+/// The items of a list, of which those beyond the most that there may be are only counted: a body has room
+/// for millions.
+#[derive(Default)]
+struct Items<'a> {
+    first: Vec<&'a RawValue>,
+    count: usize,
+}
+
+impl<'de> Deserialize<'de> for Items<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut items = Items::default();
+                while items.first.len() < MAX_ATTACHMENTS
+                    && let Some(item) = list.next_element()?
+                {
+                    items.first.push(item);
+                }
+                items.count = items.first.len();
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    items.count += 1;
+                }
+                Ok(items)
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
 }
 
 fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
-    let items: Vec<Box<RawValue>> =
-        serde_json::from_str(raw.get()).map_err(|_| EventError::Wrong {
-            field: "data.attachments".into(),
-            expected: "an array",
-        })?;
-    if items.len() > MAX_ATTACHMENTS {
-        return Err(EventError::TooMany { count: items.len() });
+    let items: Items<'_> = serde_json::from_str(raw.get()).map_err(|_| EventError::Wrong {
+        field: "data.attachments".into(),
+        expected: "an array",
+    })?;
+    if items.count > MAX_ATTACHMENTS {
+        return Err(EventError::TooMany { count: items.count });
     }
     let one = |(at, item): (usize, &RawValue)| {
         let path = format!("data.attachments[{at}]");
-        let fields: ListedFields = object(item, &path)?;
+        let fields: ListedFields<'_> = object(item, &path)?;
         let path = format!("{path}.url");
-        let url = string(required(fields.url.as_deref(), &path)?, &path)?;
+        let url = string(required(fields.url, &path)?, &path)?;
         let wrong = |expected| EventError::Wrong {
             field: path.clone(),
             expected,
@@ -264,6 +313,9 @@ fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
             _ => Err(wrong("a URL of at most 16 KiB")),
         };
         short(&url)?;
+        if host_len(&url) > MAX_HOST {
+            return Err(wrong("a URL with a host of at most 1 KiB"));
+        }
         let url = Url::parse(&url).map_err(|_| wrong("a URL"))?;
         // Parsed, it may be nine times as long: what is not ASCII is percent-encoded.
         short(url.as_str())?;
@@ -271,15 +323,29 @@ fn listed(raw: &RawValue) -> Result<Vec<Listed>, EventError> {
             organization_id: organization(&url),
             url,
             agent_id: fields.agent_id,
-            content_type: fields.content_type.as_deref().and_then(text_of),
+            content_type: fields.content_type.and_then(text_of),
         })
     };
-    items
+    items.first.into_iter().enumerate().map(one).collect()
+}
+
+/// The length of what [`Url`] may read as a name, before it has, with the port: the schemes are those whose
+/// hosts are names to it, and it overlooks tabs and line breaks, and too many slashes.
+fn host_len(url: &str) -> usize {
+    let overlooked = |c| matches!(c, '\t' | '\n' | '\r');
+    let (scheme, rest) = url.split_once(':').unwrap_or_default();
+    let scheme = scheme.trim_matches(|c| c <= ' ').replace(overlooked, "");
+    let named = ["http", "https", "ws", "wss", "ftp", "file"];
+    if !named
         .iter()
-        .map(|item| &**item)
-        .enumerate()
-        .map(one)
-        .collect()
+        .any(|named| named.eq_ignore_ascii_case(&scheme))
+    {
+        return 0;
+    }
+    let rest = rest.trim_start_matches(|c| overlooked(c) || matches!(c, '/' | '\\'));
+    let authority = rest.split(['/', '\\', '?', '#']).next();
+    let host = authority.and_then(|authority| authority.rsplit('@').next());
+    host.map_or(0, str::len)
 }
 
 /// The UUID of the first path segment of the form `organization_<uuid>`.
@@ -294,7 +360,7 @@ fn required<'a>(field: Option<&'a RawValue>, path: &str) -> Result<&'a RawValue,
 }
 
 /// Reads a JSON object's known fields. The brace is asked for because serde would take an array too.
-fn object<T: DeserializeOwned>(raw: &RawValue, path: &str) -> Result<T, EventError> {
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, EventError> {
     let wrong = |expected| EventError::Wrong {
         field: path.into(),
         expected,

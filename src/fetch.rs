@@ -47,6 +47,8 @@ const MOST_HEADERS: usize = 100;
 /// Of a declared length so much is believed when room in the spool is taken; more is taken as it comes.
 /// Otherwise a few origins that announce gigabytes and send nothing would keep the spool from all others.
 const BELIEVED: u64 = 64 << 20;
+/// The longest `Location` that is followed, in bytes: as long as an event's URLs may be.
+const LONGEST_LOCATION: usize = 16 << 10;
 /// The longest header value that is kept, in bytes.
 const LONGEST_HEADER: usize = 1 << 10;
 
@@ -195,6 +197,7 @@ fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
     let location = response
         .headers()
         .get(LOCATION)
+        .filter(|value| value.len() <= LONGEST_LOCATION)
         .and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let next = location.and_then(|location| url.join(location).ok());
     next.map(Some).ok_or_else(|| FetchError::status(response))

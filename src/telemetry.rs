@@ -63,7 +63,9 @@ pub fn init(format: LogFormat, level: &str) {
 }
 
 fn may_speak(metadata: &Metadata<'_>) -> bool {
-    !SILENT.iter().any(|name| metadata.target().starts_with(name))
+    !SILENT
+        .iter()
+        .any(|name| metadata.target().starts_with(name))
 }
 
 /// The one log line of a settled event.

@@ -225,3 +225,40 @@ fn a_url_has_at_most_16_kib_also_once_it_is_encoded() {
         }
     }
 }
+
+#[test]
+fn a_host_longer_than_any_is_refused_before_its_name_is_looked_into() {
+    let of = |url: &str| {
+        let body = event(|e| e["data"]["attachments"][0]["url"] = url.into());
+        Event::parse(&body).err().map(|error| error.to_string())
+    };
+    // International labels as long as the parser takes them: each costs a million steps.
+    let label: String = ('\u{4e00}'..).take(1000).collect();
+    let refused = "data.attachments[0].url is not a URL with a host of at most 1 KiB";
+    for before in [
+        "https://",
+        "HTTP:",
+        " ht\ntps:\\\\/\t/",
+        "file://",
+        "https://u:p@x@",
+        "wss://",
+    ] {
+        assert_eq!(
+            of(&format!("{before}{label}")).as_deref(),
+            Some(refused),
+            "{before}"
+        );
+    }
+    // Elsewhere they cost nothing.
+    for url in [
+        format!("https://h/{label}"),
+        format!("https://h?{label}"),
+        format!("https:\\\\h\\{label}"),
+        format!("https://{label}@h/"),
+        format!("data:,{label}"),
+        format!("https://h/a:{label}"),
+        format!("https://{}/", "a".repeat(1 << 10)),
+    ] {
+        assert_eq!(of(&url), None, "{url}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Metadata of objects and words of errors: printable, short, and without what a URL hides.
+
+use std::fmt;
+
+use callvault::{metadata, telemetry};
+use percent_encoding::percent_decode_str;
+
+const LIMIT: usize = 2000;
+const NAMES: [&str; 6] = [
+    "call_id",
+    "request_id",
+    "kind",
+    "agent_id",
+    "conversation_id",
+    "sha256",
+];
+
+pub(crate) fn target(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    fits(&text);
+    if let Some(kept) = metadata::media_type(&text) {
+        assert!(kept == text && kept.len() <= 255 && kept.bytes().all(printable));
+    }
+    tells_no_secret(&text);
+}
+
+fn fits(text: &str) {
+    let values = NAMES
+        .into_iter()
+        .zip(text.split('\n'))
+        .map(|(name, value)| (name, value.to_owned()));
+    let values: Vec<_> = values.collect();
+    let fit = metadata::fit(values.clone());
+    let total: usize = fit
+        .iter()
+        .map(|(name, value)| "x-amz-meta-".len() + name.len() + value.len())
+        .sum();
+    assert!(total <= LIMIT, "{total}");
+    assert_eq!(fit.len(), values.len());
+    for ((name, value), (same, encoded)) in values.iter().zip(&fit) {
+        assert_eq!(name, same);
+        let decoded: Vec<u8> = percent_decode_str(encoded).collect();
+        assert!(
+            value.as_bytes().starts_with(&decoded),
+            "{value:?} became {encoded:?}"
+        );
+        // A header loses the spaces around its value.
+        let cut = decoded != value.as_bytes();
+        let kept = if cut {
+            encoded.trim_start()
+        } else {
+            encoded.trim()
+        };
+        assert!(
+            encoded.bytes().all(printable) && encoded == kept,
+            "{encoded:?}"
+        );
+        // Only what is among the longest is cut, less an escape.
+        let room = LIMIT / NAMES.len() - "x-amz-meta-conversation_id".len();
+        assert!(
+            !cut || encoded.len() + 12 >= room,
+            "{value:?} became {encoded:?}"
+        );
+    }
+}
+
+/// Whatever else stands in an error, a URL's user information, path and query do not.
+fn tells_no_secret(text: &str) {
+    let plain: String = text
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || " :,.-_'\"()[]<>".contains(*c))
+        .collect();
+    let (before, after) = plain.split_at(plain.len() / 2);
+    let rest: String = text
+        .chars()
+        .filter(|c| c.is_ascii_graphic() && !"\"<>".contains(*c))
+        .collect();
+    let words = format!(
+        "{before} \"https://user:s3cret{}@h.example/p4th{rest}?sig=s3cret\" {after}",
+        rest.replace(['/', '?', '#'], "")
+    );
+    let told = telemetry::chain(&Words(words));
+    assert!(told.len() <= 603 && !told.contains('\n'), "{told}");
+    assert!(!told.contains("s3cret") && !told.contains("p4th"), "{told}");
+}
+
+fn printable(byte: u8) -> bool {
+    (b' '..=b'~').contains(&byte)
+}
+
+#[derive(Debug)]
+struct Words(String);
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Words {}

@@ -1,12 +1,30 @@
 //! `/livez` and `/readyz`, for whoever runs the worker.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
 
 use crate::queue::consumer::Readiness;
+
+/// Connections at once. A probe takes one for a moment; whoever holds more than that, or holds one and says
+/// nothing, would take the sockets that downloads need.
+const CONNECTIONS: usize = 64;
+/// The longest that a request may take to come.
+const REQUEST: Duration = Duration::from_secs(5);
+/// The longest that a connection may last, with its one request and its answer.
+const CONNECTION: Duration = Duration::from_secs(30);
+/// The pause after a connection that could not be taken, for want of sockets most likely.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A listener for health checks, bound and not yet serving.
 #[derive(Debug)]
@@ -23,25 +41,73 @@ impl Health {
         self.0.local_addr()
     }
 
-    /// Answers until `stop`.
-    pub async fn serve(
-        self,
-        readiness: watch::Receiver<Readiness>,
-        stop: CancellationToken,
-    ) -> io::Result<()> {
+    /// Answers for as long as it is polled.
+    pub async fn serve(self, readiness: watch::Receiver<Readiness>) {
         let routes = Router::new()
             .route("/livez", get(async || "alive\n"))
             .route("/readyz", get(readyz))
             .with_state(readiness);
-        axum::serve(self.0, routes)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        // Not `axum::serve`, which waits for a request as long as the peer pleases.
+        while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
+            let Ok((stream, _)) = self.0.accept().await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            let routes = routes.clone();
+            tokio::spawn(async move {
+                let _permit = permit;
+                // How it ends is the peer's business.
+                let _ = timeout(CONNECTION, one_request(stream, routes)).await;
+            });
+        }
     }
+}
+
+async fn one_request(stream: TcpStream, routes: Router) -> hyper::Result<()> {
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .await
 }
 
 async fn readyz(State(readiness): State<watch::Receiver<Readiness>>) -> (StatusCode, String) {
     match &*readiness.borrow() {
         Ok(()) => (StatusCode::OK, "consuming\n".into()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_connects_and_says_nothing_is_put_out_and_keeps_nobody_from_asking() {
+        let health = Health::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = health.address().unwrap();
+        let (_tell, readiness) = watch::channel(Ok(()));
+        let serving = tokio::spawn(health.serve(readiness));
+        let mut silent = Vec::new();
+        for _ in 0..2 * CONNECTIONS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        probe
+            .write_all(b"GET /readyz HTTP/1.1\r\nhost: h\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.ends_with("consuming\n"), "{answer}");
+        for mut silent in silent {
+            silent.read_to_end(&mut Vec::new()).await.unwrap();
+        }
+        serving.abort();
     }
 }

@@ -36,7 +36,7 @@ impl Run {
         }
         let worker = Worker::new(parts.archivist, parts.queue, parts.refusals, parts.job_time);
         let stop = stop_on_signal().map_err(Failure::unreachable)?;
-        let health = tokio::spawn(health.serve(worker.readiness(), CancellationToken::new()));
+        let health = tokio::spawn(health.serve(worker.readiness()));
         worker.run(&stop, self.grace).await;
         health.abort();
         tracing::info!("stopped");

@@ -111,10 +111,15 @@ fn code_and_message(page: &str) -> Vec<String> {
     // Token endpoints (RFC 6749, section 5.2), and Google's and Azure's own form of it.
     let page: Value = serde_json::from_str(page).unwrap_or_default();
     let text = |pointer: &str| Some(page.pointer(pointer)?.as_str()?.to_owned());
-    ["/error", "/error_description", "/error/code", "/error/message"]
-        .into_iter()
-        .filter_map(text)
-        .collect()
+    [
+        "/error",
+        "/error_description",
+        "/error/code",
+        "/error/message",
+    ]
+    .into_iter()
+    .filter_map(text)
+    .collect()
 }
 
 #[cfg(test)]

@@ -29,4 +29,5 @@ mod stores;
 mod support;
 mod surviving;
 mod sweeping;
+mod telling;
 mod wav;

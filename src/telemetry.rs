@@ -30,8 +30,9 @@ pub enum LogFormat {
 /// reports with what follows from it: each certificate that is not right, each request tried again.
 /// An outage's end is told wherever its beginning is.
 const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn,callvault::outage=info";
-/// Whatever `RUST_LOG` says: the AMQP client's own log holds the password and whole messages.
-const SILENT: [&str; 2] = ["lapin", "amq_protocol"];
+/// Whatever `RUST_LOG` says: the AMQP client's own log holds the password and whole messages, and the HTTP
+/// client's pool names connections by authority, user information included.
+const SILENT: [&str; 3] = ["lapin", "amq_protocol", "hyper_util::client::legacy::pool"];
 
 /// Starts logging, from `level` on where `RUST_LOG` does not say more.
 pub fn init(format: LogFormat, level: &str) {

@@ -19,6 +19,14 @@ const PARAMETERS: &str = "the parameters are heartbeat (seconds), frame_max, cha
 /// The broker's address, if the client library would understand it as it is meant. Files that it names
 /// are seen from the configuration file.
 pub(super) fn uri(uri: &SecretString, folder: &Folder) -> Result<SecretString, Fault> {
+    // Of `amqp://u:1/2@h` the host is `u`: the password's end would be tried, and told, as another part.
+    let after_authority = uri.expose_secret().splitn(4, ['/', '?', '#']).nth(3);
+    if after_authority.is_some_and(|rest| rest.contains('@')) {
+        return Err(Fault::new(
+            "an `@` after the host, or a password that ends early",
+            FORM,
+        ));
+    }
     let Ok(mut url) = Url::parse(uri.expose_secret()) else {
         return Err(Fault::new("not a URL", FORM));
     };

@@ -82,6 +82,14 @@ fn s3(bucket: &str, keys: Keys<AmazonS3ConfigKey>) -> Result<Opened, object_stor
         let value = builder.get_config_value(&key).unwrap_or_default();
         words.contains(&value.trim().to_ascii_lowercase().as_str())
     };
+    for key in [
+        AmazonS3ConfigKey::AccessKeyId,
+        AmazonS3ConfigKey::SecretAccessKey,
+        AmazonS3ConfigKey::Token,
+        AmazonS3ConfigKey::Region,
+    ] {
+        fits_a_header(&key, builder.get_config_value(&key))?;
+    }
     let conditional = !says(AmazonS3ConfigKey::ConditionalPut, &["disabled"]);
     let unsigned = says(AmazonS3ConfigKey::SkipSignature, TRUE);
     if unsigned {
@@ -142,8 +150,25 @@ fn azure(container: &str, keys: Keys<AzureConfigKey>) -> Result<Opened, object_s
     let builder = keys
         .into_iter()
         .fold(builder, |b, (key, value)| b.with_config(key, value));
+    for key in [AzureConfigKey::AccountName, AzureConfigKey::Token] {
+        fits_a_header(&key, builder.get_config_value(&key))?;
+    }
     let store = builder.with_container_name(container).build()?;
     Ok(Opened::new(Arc::new(store), Uploads::Azure))
+}
+
+/// The stores' clients take a value to be fit for a header and panic where it is not: a secret read from a
+/// file often ends with the file's last newline.
+fn fits_a_header<K: AsRef<str>>(key: &K, value: Option<String>) -> Result<(), object_store::Error> {
+    if value.is_some_and(|value| value.chars().any(char::is_control)) {
+        let key = key.as_ref();
+        return Err(object_store::Error::Generic {
+            store: "configuration",
+            source: format!("{key} has a control character in it, often a newline at its end")
+                .into(),
+        });
+    }
+    Ok(())
 }
 
 type Keys<K> = Vec<(K, String)>;
@@ -186,6 +211,19 @@ fn cloud<K: FromStr>(
             "it is an http:// URL, without TLS",
             mend,
         ));
+    }
+    // It would stand in the HTTP client's own log. Proxies alone may ask for it.
+    let has_user = |url: &Url| !url.username().is_empty() || url.password().is_some();
+    for (name, value) in options {
+        let url = Url::parse(value.expose_secret());
+        if url.is_ok_and(|url| has_user(&url)) && !name.contains("proxy") {
+            let mend = "leave them out: requests are signed with the store's own keys";
+            mistakes.push(mistake(
+                format!("options.{name}"),
+                "credentials in the URL",
+                mend,
+            ));
+        }
     }
     let path = Path::parse(prefix);
     if path.is_err() {

@@ -31,4 +31,5 @@ mod stores;
 mod support;
 mod surviving;
 mod sweeping;
+mod telling;
 mod wav;

@@ -2,6 +2,7 @@
 //! buckets. All of it follows from the event and the configuration alone, so that two workers given
 //! the same event write the same keys.
 
+mod apart;
 mod key;
 mod name;
 
@@ -116,6 +117,7 @@ impl Planner {
     /// them, or as the default one does, which manifests always have.
     pub fn could_be(&self, key: &str) -> bool {
         self.template.could_make(key)
+            || apart::together(key).is_some_and(|key| self.template.could_make(&key))
             || KeyTemplate::parse(DEFAULT_KEY).is_ok_and(|default| default.could_make(key))
     }
 
@@ -136,7 +138,7 @@ impl Planner {
         Planned {
             listed,
             kind: Arc::clone(kind),
-            key: taken.take(wanted),
+            key: taken.take(apart::apart(wanted)),
             bucket: self.bucket_for(listed.organization_id, &kind.bucket),
             quarantine: self.bucket_for(listed.organization_id, &self.quarantine),
         }
@@ -162,7 +164,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::event::Event;
+    use crate::event::{Event, Id};
 
     const ACME: &str = "fb545ce8-68e1-4303-ab23-6ba0149fc4b1";
 
@@ -260,6 +262,30 @@ mod tests {
                 "2023/08/25/c-1/r-1/recording-2"
             ]
         );
+    }
+
+    #[test]
+    fn no_attachment_is_in_the_way_of_a_manifest() {
+        let urls = ["https://h/manifest.json", "https://h/a.wav"];
+        let template = "{date}/{call_id}/{request_id}/{file}/{kind}";
+        let found = keys(template, &urls);
+        let folder = "2023/08/25/c-1/r-1";
+        assert_eq!(
+            found,
+            [
+                format!("{folder}/_manifest.json/other"),
+                format!("{folder}/a.wav/recording")
+            ]
+        );
+        let planner = planner(template);
+        assert!(found.iter().all(|key| planner.could_be(key)));
+        // Another event's: its call is this organization's number, its request this call.
+        let mut call = call(&[&format!("https://h/organization_{ACME}/a.wav")]);
+        call.request_id = Id::new("manifest.json").unwrap();
+        let planner = self::planner("{date}/{organization_id}/{call_id}/{request_id}/{file}");
+        let key = &planner.plan(&call)[0].key;
+        assert_eq!(*key, format!("2023/08/25/{ACME}/c-1/_manifest.json/a.wav"));
+        assert!(planner.could_be(key));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{MANIFEST, name};
+use super::name;
 use crate::event::{CallAnalyzed, Id};
 
 /// The longest segment that a folder can hold, in bytes (`NAME_MAX`), less room for `-2` and the like
@@ -147,8 +147,9 @@ impl KeyTemplate {
                     Some(id) => key += &id.to_string(),
                     None => key += NONE,
                 },
-                Part::Field(Field::AgentId) => key += &agent(fields.agent_id),
-
+                Part::Field(Field::AgentId) => {
+                    key += &fields.agent_id.map_or_else(|| NONE.into(), name::safe);
+                }
                 Part::Field(Field::File) => key += fields.file,
             }
         }
@@ -193,16 +194,6 @@ fn fits(parts: &[Part], text: &str) -> bool {
         [Part::Field(field), rest @ ..] => (1..=field.longest().min(text.len()))
             .filter(|end| text.is_char_boundary(*end))
             .any(|end| field.could_be(&text[..end]) && fits(rest, &text[end..])),
-    }
-}
-
-/// An agent's identifier may be any text. As a manifest's name it would stand, as a folder, where the
-/// event's manifest goes.
-fn agent(id: Option<&str>) -> String {
-    match id.map(name::safe) {
-        Some(id) if id == MANIFEST => format!("{id}_"),
-        Some(id) => id,
-        None => NONE.into(),
     }
 }
 

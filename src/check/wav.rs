@@ -74,7 +74,12 @@ fn judge(chunks: &Chunks, limits: &WavLimits) -> Result<Facts, Problem> {
     let Some(fmt) = &chunks.fmt else {
         return Err(Problem::new("wav_no_fmt", chunks.missing("fmt ")));
     };
-    let format = Format::parse(fmt)?;
+    if fmt.is_cut() {
+        let found = fmt.content.len();
+        let detail = format!("The file ends inside the fmt chunk, after {found} bytes of it.");
+        return Err(Problem::new("wav_bad_fmt", detail));
+    }
+    let format = Format::parse(&fmt.content)?;
     let (channels, rate) = (format.channels, format.sample_rate_hz);
     within("number of channels", channels, limits.channels.as_deref())?;
     within("sample rate in Hz", rate, limits.sample_rates_hz.as_deref())?;

@@ -104,8 +104,7 @@ impl Container {
 /// What the walk found.
 #[derive(Debug)]
 pub(super) struct Chunks {
-    /// The beginning of the `fmt ` chunk, at most [`FMT_BYTES`].
-    pub(super) fmt: Option<Vec<u8>>,
+    pub(super) fmt: Option<Fmt>,
     pub(super) data: Option<Data>,
     /// How many chunks were looked at.
     seen: usize,
@@ -127,6 +126,23 @@ impl Chunks {
         format!(
             "There is no \"{id}\" chunk among the {seen} chunks up to byte {end}; the file has {len} bytes."
         )
+    }
+}
+
+/// What the audio is.
+#[derive(Debug)]
+pub(super) struct Fmt {
+    /// The beginning of the `fmt ` chunk, at most [`FMT_BYTES`].
+    pub(super) content: Vec<u8>,
+    /// The bytes that the chunk should have.
+    declared: u64,
+}
+
+impl Fmt {
+    /// Whether the file ends inside it. A reader would take what is left for the older, shorter form.
+    pub(super) fn is_cut(&self) -> bool {
+        let meant = usize::try_from(self.declared).unwrap_or(FMT_BYTES);
+        self.content.len() < meant.min(FMT_BYTES)
     }
 }
 
@@ -167,7 +183,11 @@ pub(super) fn walk<F: Read + Seek>(
         let body = found.end + 8;
         let mut size = u64::from(size);
         match &id {
-            b"fmt " => found.fmt = Some(file.content::<FMT_BYTES>(body, size)?),
+            b"fmt " => {
+                let content = file.content::<FMT_BYTES>(body, size)?;
+                let declared = size;
+                found.fmt = Some(Fmt { content, declared });
+            }
             b"ds64" if container == Container::Wide => {
                 // The size of the whole, then that of the data, each of 64 bits.
                 let sizes = file.content::<16>(body, size)?;

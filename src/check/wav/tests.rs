@@ -146,6 +146,30 @@ fn the_fmt_chunk_may_lack_the_bits_that_the_rest_tells() {
 }
 
 #[test]
+fn a_fmt_chunk_that_the_file_ends_inside_is_no_shorter_form_of_it() {
+    // After the data, 14 bytes of the 16 that it declares.
+    let cut = sized("fmt ", 16, &speech()[8..22]);
+    assert_refused(
+        &[second(), cut],
+        "wav_bad_fmt",
+        "ends inside the fmt chunk, after 14 bytes",
+    );
+    let cut = &extensible(1, 1, 2, 16, 16)[..47];
+    assert_refused(&[second(), cut.to_vec()], "wav_bad_fmt", "after 39 bytes");
+    // Beyond what means something, nothing is missed.
+    assert!(
+        check(&wave(
+            "RIFF",
+            &[
+                second(),
+                sized("fmt ", 4000, &extensible(1, 1, 2, 16, 16)[8..])
+            ]
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
 fn pcm_float_and_g711_may_be_extensible() {
     for (codec, tag, channels, align, bits, bytes, ms) in CODECS {
         let chunks = [

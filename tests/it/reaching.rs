@@ -56,6 +56,17 @@ fn archive_with<S: AsRef<str>>(
         .expect("a valid event")
 }
 
+/// Several valid events, side by side.
+fn archive_all(world: &World, rules: &str, events: &[Vec<String>]) -> Vec<Vec<Fared>> {
+    let events: Vec<_> = events.iter().map(Vec::as_slice).collect();
+    let run = Run::prepare(world, rules, &events);
+    let fared = run.fared(&run.command(world).output().unwrap());
+    fared
+        .into_iter()
+        .map(|fared| fared.expect("a valid event"))
+        .collect()
+}
+
 /// Whether each URL makes its event an invalid one.
 fn are_invalid<S: AsRef<str>>(world: &World, urls: &[S]) -> Vec<bool> {
     let events: Vec<_> = urls.iter().map(std::slice::from_ref).collect();

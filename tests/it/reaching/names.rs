@@ -1,6 +1,6 @@
 //! Names: what the one look-up finds is judged, address by address.
 
-use super::{DEFAULT, PUBLIC, archive, assert_connected_to, assert_quiet};
+use super::{DEFAULT, PUBLIC, archive, archive_all, assert_connected_to, assert_quiet};
 use crate::support::{dns::Found, world::inside};
 
 const PUBLIC_V6: &str = "2606:4700::1111";
@@ -120,5 +120,39 @@ fn a_name_that_leads_nowhere_may_lead_somewhere_later() {
         let expected = ["connect", "connect", "connect", "timeout"];
         assert_eq!(fared, expected.map(|code| Err(code.to_owned())));
         assert_quiet(world);
+    });
+}
+
+/// An answer that never comes holds up a thread of the C library's for ten seconds, whoever has given
+/// up meanwhile. There is no one else's work among those threads.
+#[test]
+fn names_that_are_never_answered_cost_no_other_event_anything() {
+    inside(|world| {
+        let mut events = Vec::new();
+        // More than the 512 threads that the runtime has for files, checks and all that blocks.
+        for event in 0..66 {
+            let names = (0..8).map(|n| format!("silence-{event}-{n}.example"));
+            let names: Vec<_> = names.collect();
+            for name in &names {
+                world.dns.tell(name, [Found::Silence]);
+            }
+            events.push(
+                names
+                    .iter()
+                    .map(|name| format!("https://{name}/"))
+                    .collect(),
+            );
+        }
+        world.dns.at("files.example", &[PUBLIC]);
+        events.push(vec!["https://files.example/".to_owned()]);
+        let rules = "connect_timeout = \"1s\"\n[queue]\nprefetch = 100";
+        let mut fared = archive_all(world, rules, &events);
+        assert_eq!(fared.pop(), Some(vec![Ok(PUBLIC.into())]));
+        for fared in fared.iter().flatten() {
+            assert_eq!(fared, &Err("timeout".into()));
+        }
+        let look_ups = world.dns.look_ups();
+        // Who tries again while the first look-up is under way waits with it.
+        assert!(look_ups.values().all(|count| *count == 1), "{look_ups:?}");
     });
 }

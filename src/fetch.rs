@@ -269,7 +269,8 @@ impl Source {
         // An origin may send hundreds of kilobytes of header; the manifest keeps what is one.
         let text = |name: HeaderName| {
             let value = headers.get(name)?.to_str().ok()?;
-            (value.len() <= LONGEST_HEADER).then(|| value.to_owned())
+            // A tab is but another space there, and a control character wherever the value goes.
+            (value.len() <= LONGEST_HEADER).then(|| value.replace('\t', " "))
         };
         Self {
             content_type: text(CONTENT_TYPE),

@@ -33,12 +33,12 @@ impl Authority {
 
     /// A server of these names.
     fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
-        self.server_with(params(names), &[&TLS12, &TLS13])
+        self.server_with(&params(names), &[&TLS12, &TLS13])
     }
 
     fn server_with(
         &self,
-        params: CertificateParams,
+        params: &CertificateParams,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
@@ -93,7 +93,7 @@ pub(super) fn rows(authority: &Authority) -> Vec<Row> {
 /// Whoever cannot prove who it is hears nothing: no request, and so no path, of callvault's.
 fn certificates(authority: &Authority) -> Vec<Row> {
     let stranger = Authority::new("a stranger");
-    let known = |params| authority.server_with(params, &[&TLS12, &TLS13]);
+    let known = |params: &CertificateParams| authority.server_with(params, &[&TLS12, &TLS13]);
     let mut expired = params(&["127.0.0.1"]);
     expired.not_after = date_time_ymd(2020, 1, 1);
     let mut early = params(&["127.0.0.1"]);
@@ -111,8 +111,8 @@ fn certificates(authority: &Authority) -> Vec<Row> {
         Arc::new(config.unwrap())
     };
     [
-        ("an expired certificate", known(expired)),
-        ("a certificate of tomorrow", known(early)),
+        ("an expired certificate", known(&expired)),
+        ("a certificate of tomorrow", known(&early)),
         ("a certificate signed by itself", own),
         (
             "a certificate of a stranger's",
@@ -325,7 +325,7 @@ fn sessions(authority: &Authority) -> Vec<Row> {
     let mut rows: Vec<Row> = rows.into_iter().map(|row| row.tls(&good)).collect();
     rows.push(
         taken("TLS 1.2 alone", whole(b"all of it"), "all of it")
-            .tls(&authority.server_with(params(&["127.0.0.1"]), &[&TLS12])),
+            .tls(&authority.server_with(&params(&["127.0.0.1"]), &[&TLS12])),
     );
     rows.push(
         refused(
@@ -333,7 +333,7 @@ fn sessions(authority: &Authority) -> Vec<Row> {
             cut(ok("", "all of it")),
             "body_incomplete",
         )
-        .tls(&authority.server_with(params(&["127.0.0.1"]), &[&TLS12])),
+        .tls(&authority.server_with(&params(&["127.0.0.1"]), &[&TLS12])),
     );
     rows.push(
         taken(

@@ -10,9 +10,9 @@ mod pool;
 mod tests;
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -78,7 +78,7 @@ impl Budget {
 
     /// Whether a temporary file can be made, and written, in the spool folder. Blocking.
     pub fn try_spool(dir: &Path) -> io::Result<()> {
-        tempfile::tempfile_in(dir)?.write_all(&[0])
+        nameless(dir)?.write_all(&[0])
     }
 
     /// Waits until an event of so many bytes may be worked on: long ones take turns, so that a few hundred
@@ -150,13 +150,21 @@ impl Budget {
 
     async fn spool_file(&self, room: Share) -> io::Result<Sink> {
         let dir = Arc::clone(&self.spool_dir);
-        let file = blocking(move || tempfile::tempfile_in(&*dir)).await?;
+        let file = blocking(move || nameless(&dir)).await?;
         Ok(Sink::Spool {
             file,
             batch: Chunks::default(),
             room,
         })
     }
+}
+
+/// A file without a name, and its owner's alone: by itself it has what the process's umask leaves, and whoever
+/// may look at the process's open files could open it.
+fn nameless(dir: &Path) -> io::Result<File> {
+    let file = tempfile::tempfile_in(dir)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// Bytes that came in pieces, the short ones of which are gathered.

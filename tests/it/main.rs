@@ -19,6 +19,7 @@
 mod archiving;
 mod clones;
 mod commands;
+mod confined;
 mod connecting;
 mod deploying;
 mod desk;

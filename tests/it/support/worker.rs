@@ -95,6 +95,11 @@ impl Worker {
         .await;
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop, as an orchestrator does.
     pub(crate) fn term(&self) {
         let kill = Command::new("kill")

@@ -3,7 +3,8 @@
 //! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190), the IANA
 //! IPv4 multicast and IPv6 address space registries, and the RFCs beside the rows. The table is our
 //! own because `std`'s `is_global` is unstable, and the crates that copy it lack newer blocks and
-//! take an IPv6 address that carries a private IPv4 one for public.
+//! take an IPv6 address that carries a private IPv4 one for public. `tests/it/reaching/registry.rs`
+//! holds it against the registries themselves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -45,11 +45,6 @@ fn status_lines() -> Vec<Row> {
             vec![say("220 mx.example ESMTP\r\n"), Act::Hang],
             "connect",
         ),
-        refused(
-            "an answer before the request, then silence",
-            vec![say("HTTP/1.1 4"), Act::Hang],
-            "connect",
-        ),
         taken(
             "no reason phrase",
             answer("HTTP/1.1 200\r\nContent-Length: 9\r\n\r\nall of it"),

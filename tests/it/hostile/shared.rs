@@ -182,8 +182,9 @@ async fn memory_stays_flat_when_heads_and_bodies_are_endless_on_every_slot() {
     setup
         .set("queue", "prefetch", "32")
         .set("queue", "retry_delays", "[]")
-        .set("limits", "job_time", "\"8s\"")
-        .set("fetch", "read_timeout", "\"5s\"");
+        .set("limits", "spool", "\"20GiB\"")
+        .set("limits", "job_time", "\"16s\"")
+        .set("fetch", "read_timeout", "\"12s\"");
     // As much of a head as the client waits for, then silence; and a body that is sent as it is taken.
     let head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(400_000));
     let head = answer_then(head, vec![Act::Hang]);

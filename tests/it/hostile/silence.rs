@@ -1,5 +1,7 @@
 //! Servers that say nothing, or too little, or go.
 
+use std::time::Duration;
+
 use super::row::{Row, answer, answer_then, drip, ok, refused, say};
 use crate::support::script::Act;
 
@@ -93,7 +95,7 @@ fn drips() -> Vec<Row> {
             "dripping chunks",
             answer_then(
                 ok("Transfer-Encoding: chunked\r\n", ""),
-                vec![drip("1\r\ny\r\n")],
+                vec![Act::Steady("1\r\ny\r\n".into(), Duration::from_millis(300))],
             ),
             "timeout",
         )
@@ -130,7 +132,7 @@ fn ends() -> Vec<Row> {
     let half = ok("Content-Length: 9\r\n", "all");
     let reset = |bytes: Vec<u8>| {
         // The bytes before it would be lost in a reset that follows them at once.
-        let pause = Act::Pause(std::time::Duration::from_millis(100));
+        let pause = Act::Pause(Duration::from_millis(100));
         answer_then(bytes, vec![pause, Act::Reset])
     };
     vec![

@@ -19,6 +19,7 @@ pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod s3;
 pub(crate) mod servers;
+pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod worker;
 

@@ -163,6 +163,11 @@ fn the_image_has_no_name_no_shell_and_no_stranger_in_it() {
 
 #[tokio::test]
 async fn in_its_image_callvault_writes_nowhere_but_in_the_spool_and_leaves_nothing_there() {
+    let root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    assert!(
+        root,
+        "this test makes mounts and another user: run it as root"
+    );
     let instructions = instructions();
     let mut setup = Setup::s3().await;
     let image = image(&instructions, setup.dir());

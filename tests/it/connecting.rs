@@ -36,7 +36,7 @@ fn certificate(
 }
 
 /// An authority in `ca.pem`, a server's certificate and a client's for `callvault-worker`.
-fn certificates(dir: &Path) {
+pub(crate) fn certificates(dir: &Path) {
     let (ca, ca_key, ca_params) = certificate("callvault test authority", None);
     let issuer = Issuer::new(ca_params, ca_key);
     fs::write(dir.join("ca.pem"), ca).unwrap();

@@ -33,4 +33,5 @@ mod support;
 mod surviving;
 mod sweeping;
 mod telling;
+mod trusting;
 mod wav;

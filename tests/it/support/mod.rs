@@ -21,6 +21,7 @@ pub(crate) mod proxy;
 pub(crate) mod s3;
 pub(crate) mod script;
 pub(crate) mod servers;
+pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod worker;
 pub(crate) mod world;

@@ -31,8 +31,11 @@ use crate::{
 const MEMORY_LIMIT: u64 = 1 << 20;
 /// Bytes written to a temporary file in one go.
 const BATCH: usize = 512 << 10;
-/// Room for a body of unannounced length is taken in steps of this many bytes.
-const STEP: u64 = 64 << 20;
+/// Room for a body of unannounced length is taken in steps: the first of so many bytes, then as much as
+/// there is, up to the longest. Many that never grow do not keep out those that do.
+const FIRST_STEP: u64 = 4 << 20;
+/// The longest step, in bytes.
+const LONGEST_STEP: u64 = 64 << 20;
 /// Events up to this many bytes do not count: thousands of times as long as any but a hostile one.
 const SHORT_EVENT: usize = 256 << 10;
 /// What an event takes while it is at work, in multiples of its body: as it came, taken apart, its URLs as
@@ -128,7 +131,7 @@ impl Budget {
                     share,
                 },
                 None => {
-                    self.spool_file(self.room_now(expected.unwrap_or(STEP).min(most))?)
+                    self.spool_file(self.room_now(expected.unwrap_or(FIRST_STEP).min(most))?)
                         .await?
                 }
             },
@@ -304,7 +307,7 @@ impl Writer {
             return Ok(());
         };
         let chunks = chunks.take();
-        let room = self.budget.room_now(STEP.min(self.most))?;
+        let room = self.budget.room_now(FIRST_STEP.min(self.most))?;
         let spool = self.budget.spool_file(room).await?;
         if let Sink::Spool { file, .. } = &spool {
             let mut file = file.try_clone()?;
@@ -335,7 +338,8 @@ impl Writer {
 
 /// One more step of room, or none: then twice what there is must be waited for.
 fn more_room(budget: &Budget, reserved: u64, most: u64) -> Result<Share, WriteError> {
-    let more = STEP.min(most.saturating_sub(reserved)).max(UNIT);
+    let step = reserved.clamp(FIRST_STEP, LONGEST_STEP);
+    let more = step.min(most.saturating_sub(reserved)).max(UNIT);
     let bytes = most.min(reserved.saturating_mul(2));
     budget
         .spool

@@ -9,6 +9,7 @@ mod error;
 pub mod expiry;
 pub mod guard;
 mod resolve;
+mod threads;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -27,6 +28,7 @@ pub use self::error::{Class, FetchError};
 use self::{
     error::{Phase, classify},
     guard::Guard,
+    threads::Threads,
 };
 use crate::{
     body::{Body, Budget, Share},
@@ -46,7 +48,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const MOST_HEADERS: usize = 100;
 /// Of a declared length so much is believed when room in the spool is taken; more is taken as it comes.
 /// Otherwise a few origins that announce gigabytes and send nothing would keep the spool from all others.
-const BELIEVED: u64 = 64 << 20;
+const BELIEVED: u64 = 16 << 20;
 /// The longest `Location` that is followed, in bytes: as long as an event's URLs may be.
 const LONGEST_LOCATION: usize = 16 << 10;
 /// The longest header value that is kept, in bytes.
@@ -55,6 +57,12 @@ const LONGEST_HEADER: usize = 1 << 10;
 /// Downloads attachments. Cheap to share: connections are pooled.
 #[derive(Debug)]
 pub struct Fetcher {
+    downloads: Arc<Downloads>,
+    threads: Threads,
+}
+
+#[derive(Debug)]
+struct Downloads {
     client: Client,
     guard: Arc<Guard>,
     max_redirects: u32,
@@ -82,7 +90,7 @@ pub struct Source {
 
 impl Fetcher {
     /// A fetcher that keeps to the given rules.
-    pub fn new(rules: &config::Fetch) -> Result<Self, reqwest::Error> {
+    pub fn new(rules: &config::Fetch) -> io::Result<Self> {
         let guard = Arc::new(Guard::new(rules));
         let roots = roots::beside_the_environments();
         let roots = roots
@@ -101,18 +109,38 @@ impl Fetcher {
             .connect_timeout(rules.connect_timeout)
             .read_timeout(rules.read_timeout)
             .user_agent(concat!("callvault/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self {
+            .build()
+            .map_err(io::Error::other)?;
+        let downloads = Downloads {
             client,
             guard,
             max_redirects: rules.max_redirects,
+        };
+        Ok(Self {
+            downloads: Arc::new(downloads),
+            threads: Threads::start()?,
         })
     }
 
     /// Downloads `url`, at most `most` bytes of it, until `deadline`; a few quick tries where the failure
-    /// may pass. Where the spool is full the download is given up and begun again when there is room:
-    /// an origin is not kept waiting, nor blamed, for what is ours.
+    /// may pass. Dropped, it ends.
     pub async fn fetch(
+        &self,
+        url: &Url,
+        most: u64,
+        budget: &Budget,
+        deadline: Instant,
+    ) -> Result<Fetched, FetchError> {
+        let (downloads, url, budget) = (Arc::clone(&self.downloads), url.clone(), budget.clone());
+        let download = async move { downloads.fetch(&url, most, &budget, deadline).await };
+        self.threads.run(download).await
+    }
+}
+
+impl Downloads {
+    /// Where the spool is full the download is given up and begun again when there is room: an origin is
+    /// not kept waiting, nor blamed, for what is ours.
+    async fn fetch(
         &self,
         url: &Url,
         most: u64,

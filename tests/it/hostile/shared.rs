@@ -1,23 +1,27 @@
 //! What servers that misbehave cost the others: nothing.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
 use super::{
     event,
-    row::{answer_then, drip, ok},
+    row::{answer_then, drip, flood, ok},
 };
 use crate::support::{
     amqp::Amqp,
     call,
     config::Setup,
+    http_client,
     load::Load,
     origin::Origin,
     script::{Act, Server},
     servers,
     wait::eventually,
-    worker::Worker,
+    worker::{Worker, most_memory},
 };
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -69,16 +73,6 @@ fn open_files(worker: &Worker) -> usize {
         .count()
 }
 
-/// The most memory that it ever had, in MiB.
-fn most_memory(worker: &Worker) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn while_hostile_downloads_hang_good_events_are_archived_and_nothing_stays_behind() {
     const HOSTILE: usize = 12;
@@ -88,8 +82,6 @@ async fn while_hostile_downloads_hang_good_events_are_archived_and_nothing_stays
         .set("queue", "prefetch", "16")
         .set("queue", "retry_delays", "[]")
         .set("fetch", "read_timeout", "\"5s\"")
-        // As by default: a body of no length takes 64 MiB of it once memory is used up.
-        .set("limits", "spool", "\"20GiB\"")
         .set("limits", "job_time", "\"15s\"");
     // A quarter each: a body of no length, one in memory, one in the spool, and chunks.
     let heads = [
@@ -115,7 +107,7 @@ async fn while_hostile_downloads_hang_good_events_are_archived_and_nothing_stays
 
     let load = Load::new(&origin.url(""), GOOD, 0);
     load.serve(&origin);
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     for call in &load.calls {
         call.publish(&amqp, &setup.exchange()).await;
     }
@@ -182,7 +174,6 @@ async fn memory_stays_flat_when_heads_and_bodies_are_endless_on_every_slot() {
     setup
         .set("queue", "prefetch", "32")
         .set("queue", "retry_delays", "[]")
-        .set("limits", "spool", "\"20GiB\"")
         .set("limits", "job_time", "\"16s\"")
         .set("fetch", "read_timeout", "\"12s\"");
     // As much of a head as the client waits for, then silence; and a body that is sent as it is taken.
@@ -201,10 +192,10 @@ async fn memory_stays_flat_when_heads_and_bodies_are_endless_on_every_slot() {
     let worker = Worker::start(&setup.write());
     worker.wait_log("consuming").await;
     let amqp = Amqp::connect(servers::rabbit().await).await;
-    let before = most_memory(&worker);
+    let before = most_memory(worker.id());
     occupy(&amqp, &setup, &server, EVENTS).await;
     dead(&worker, EVENTS).await;
-    let most = most_memory(&worker);
+    let most = most_memory(worker.id());
     eprintln!(
         "{before} MiB at rest, {most} MiB at most, {} MiB sent",
         server.seen().sent >> 20
@@ -212,4 +203,35 @@ async fn memory_stays_flat_when_heads_and_bodies_are_endless_on_every_slot() {
     // `limits.memory`, and for each of 256 connections the client's read buffer of at most 408 KiB, twice
     // where a body is handed on from one.
     assert!(most < before + 64 + 256, "{before} MiB, then {most} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_size_without_end_holds_up_nothing_but_downloads() {
+    const FLOODS: usize = 8;
+    let mut setup = Setup::folders().await;
+    setup
+        .set("queue", "prefetch", "16")
+        .set("queue", "retry_delays", "[]")
+        .set("fetch", "read_timeout", "\"5s\"")
+        .set("limits", "job_time", "\"15s\"");
+    // As fast as it can: the client looks at each digit, for minutes if it is let.
+    let head = ok("Transfer-Encoding: chunked\r\n", "");
+    let scripts = vec![answer_then(head, vec![flood("0".repeat(64 << 10))]); FLOODS];
+    let server = Server::start(scripts).await;
+    let worker = Worker::start(&setup.write());
+    worker.wait_log("consuming").await;
+    let amqp = Amqp::connect(servers::rabbit().await).await;
+    occupy(&amqp, &setup, &server, FLOODS / EACH).await;
+
+    let (client, alive) = (http_client(), format!("http://{}/livez", worker.address()));
+    let started = Instant::now();
+    for n in 0..20 {
+        publish(&amqp, &setup, &format!("empty-{n}"), &[]).await;
+        let answer = client.get(&alive).timeout(Duration::from_secs(2));
+        assert!(answer.send().await.unwrap().status().is_success());
+    }
+    archived(&worker, 20).await;
+    // Not one of the floods had ended.
+    assert_eq!(server.seen().open, FLOODS, "{:?}", started.elapsed());
+    dead(&worker, FLOODS / EACH).await;
 }

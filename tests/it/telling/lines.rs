@@ -1,10 +1,13 @@
 //! Nobody who writes an event, serves a file or answers for a store can write a line of callvault's log, or give
 //! orders to the terminal that shows it.
 
+use std::{fs, path::Path};
+
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
 };
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 
 use super::{
@@ -17,6 +20,7 @@ use crate::support::{
     call,
     config::{BUCKETS, Setup},
     servers,
+    tls::Tls,
     wait::eventually,
     worker::{Worker, command},
 };
@@ -263,5 +267,64 @@ async fn a_stores_page_writes_no_line_and_orders_nothing() {
                 line.len()
             );
         }
+    }
+}
+
+/// A certificate for `names`, its key, and the authority that signed it, in a folder.
+fn certificate(dir: &Path, names: Vec<String>) {
+    let mut authority = CertificateParams::new(vec!["authority".to_owned()]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    fs::write(
+        dir.join("ca.pem"),
+        authority.self_signed(&key).unwrap().pem(),
+    )
+    .unwrap();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let names = names.into_iter();
+    params.subject_alt_names = names
+        .map(|name| SanType::DnsName(name.try_into().unwrap()))
+        .collect();
+    let signed = params.signed_by(&key, &issuer).unwrap();
+    fs::write(dir.join("server.pem"), signed.pem()).unwrap();
+    fs::write(dir.join("server.key"), key.serialize_pem()).unwrap();
+}
+
+#[tokio::test]
+async fn the_names_in_a_strangers_certificate_write_no_line() {
+    for names in [
+        // TLS takes certificates of up to 64 KiB.
+        (0..1000)
+            .map(|n| format!("{n}.{}.example", "x".repeat(40)))
+            .collect(),
+        vec!["a\u{1b}[2J\nforged\0.example".to_owned()],
+    ] {
+        let mut setup = Setup::folders().await;
+        certificate(setup.dir(), names);
+        let origin = Tls::before("127.0.0.1:1", setup.dir(), "server").await;
+        setup.set("queue", "retry_delays", "[]");
+        let amqp = Amqp::connect(servers::rabbit().await).await;
+        for format in ["text", "json"] {
+            let mut run = talkative(&setup, &["run", "--log-format", format]);
+            run.env("SSL_CERT_FILE", setup.dir().join("ca.pem"));
+            let worker = Worker::spawn(run, setup.dir());
+            worker.wait_log(consuming(format)).await;
+            let event = call::with_urls(&[&format!("https://{}/a.wav", origin.address())]);
+            amqp.publish(&setup.exchange(), "call.analyzed", None, &event)
+                .await;
+            let dead = amqp.wait_take(&format!("{}.dead", setup.queue())).await;
+            let detail = dead.text("x-callvault-detail").unwrap();
+            assert!(detail.contains("no TLS session"), "{detail}");
+            assert!(detail.len() <= 1000, "{detail}");
+            assert_orders_nothing(&detail);
+            assert_lines(format, &worker.log());
+        }
+        let manifest = setup.folder("documents").join(call::MANIFEST);
+        let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+        let problem = &manifest["attachments"][0]["problem"];
+        assert_eq!(problem["code"], "tls");
+        assert!(problem["detail"].as_str().unwrap().len() <= 1024);
     }
 }

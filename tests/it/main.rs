@@ -24,6 +24,7 @@ mod deploying;
 mod desk;
 mod failing;
 mod harness;
+mod mutated;
 mod retrying;
 mod stores;
 mod support;

@@ -82,6 +82,14 @@ impl Worker {
         .await;
     }
 
+    /// The most memory that it has had, in bytes (Linux).
+    pub(crate) fn most_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        kib.parse::<u64>().unwrap() << 10
+    }
+
     /// Asks it to stop, as an orchestrator does.
     pub(crate) fn term(&self) {
         let kill = Command::new("kill")

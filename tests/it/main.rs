@@ -26,6 +26,7 @@ mod desk;
 mod failing;
 mod harness;
 mod hostile;
+mod mutated;
 mod reaching;
 mod retrying;
 mod stores;

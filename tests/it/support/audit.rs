@@ -247,7 +247,7 @@ pub(crate) async fn consumers(amqp: &Amqp, queue: &str) -> u32 {
     queue.await.unwrap().consumer_count()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest
         .iter()

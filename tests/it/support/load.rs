@@ -17,6 +17,10 @@ const LARGE: usize = 20 << 20;
 pub(crate) struct Dice(u64);
 
 impl Dice {
+    pub(crate) fn new(seed: &Seed) -> Self {
+        Self(seed.0)
+    }
+
     pub(crate) fn roll(&mut self) -> u64 {
         // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -31,7 +35,12 @@ impl Dice {
         range.start + usize::try_from(self.roll() % width).unwrap()
     }
 
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
+    /// One of several.
+    pub(crate) fn one_of<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.within(0..of.len())]
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 8);
         while bytes.len() < len {
             bytes.extend_from_slice(&self.roll().to_le_bytes());
@@ -40,16 +49,37 @@ impl Dice {
         bytes
     }
 
-    fn id(&mut self) -> String {
+    pub(crate) fn id(&mut self) -> String {
         Uuid::from_u64_pair(self.roll(), self.roll()).to_string()
     }
 }
 
-/// Events, and what becomes of them where nothing fails. When the test fails, the seed is told.
+/// What a run's numbers come from. It is told when the test fails.
+pub(crate) struct Seed(u64);
+
+impl Seed {
+    /// The one that is set, or any.
+    pub(crate) fn choose() -> Self {
+        Self(env::var(SEED).map_or_else(
+            |_| Uuid::new_v4().as_u64_pair().0,
+            |seed| seed.parse().expect("a number in CALLVAULT_IT_SEED"),
+        ))
+    }
+}
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("repeat this run with {SEED}={}", self.0);
+        }
+    }
+}
+
+/// Events, and what becomes of them where nothing fails.
 pub(crate) struct Load {
     pub(crate) calls: Vec<Call>,
     pub(crate) dice: Dice,
-    seed: u64,
+    _seed: Seed,
 }
 
 /// One event.
@@ -76,15 +106,16 @@ impl Load {
     /// So many events, of which the first `large` have a recording of 20 MiB, at URLs that begin with
     /// `base`.
     pub(crate) fn new(base: &str, events: usize, large: usize) -> Self {
-        let seed = env::var(SEED).map_or_else(
-            |_| Uuid::new_v4().as_u64_pair().0,
-            |seed| seed.parse().expect("a number in CALLVAULT_IT_SEED"),
-        );
-        let mut dice = Dice(seed);
+        let seed = Seed::choose();
+        let mut dice = Dice::new(&seed);
         let calls = (0..events)
             .map(|n| Call::new(&mut dice, base, n < large))
             .collect();
-        Self { calls, dice, seed }
+        Self {
+            calls,
+            dice,
+            _seed: seed,
+        }
     }
 
     /// Has an origin serve every file.
@@ -96,14 +127,6 @@ impl Load {
 
     pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
         self.calls.iter().flat_map(|call| &call.files)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("repeat this run with {SEED}={}", self.seed);
-        }
     }
 }
 

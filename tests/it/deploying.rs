@@ -18,6 +18,8 @@ async fn the_brokers_definitions_are_what_callvault_declares_and_serve_where_it_
         env!("CARGO_MANIFEST_DIR"),
         "/deploy/rabbitmq/definitions.json"
     );
+    // It listens a moment before it takes orders.
+    broker.rabbitmqctl(&["await_startup"]);
     broker.rabbitmqctl(&["import_definitions", definitions]);
 
     let origin = Origin::start().await;

@@ -1,11 +1,17 @@
 //! Is it JSON (RFC 8259), and of the shape that its kind asks for (JSON Schema)?
 
-use std::io::{self, Read};
+mod excerpt;
+
+use std::{
+    fmt::{self, Write},
+    io::{self, Read},
+};
 
 use jsonschema::{Draft, Validator};
 use serde_json::Value;
 
-use super::Problem;
+use self::excerpt::{Excerpts, Look};
+use super::{LONGEST_DETAIL, Problem};
 use crate::scan::OutsideStrings;
 
 /// What a parsed tree takes, in bytes, on a 64-bit machine: an object is a B-tree whose smallest node
@@ -27,6 +33,8 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
     }
     // The text itself, and its strings.
     let mut memory = len * 2;
+    // A JSON Pointer to a problem may hold the longest of them, and grows by doubling.
+    let (mut longest, mut string) = (0, 0);
     let mut outside = OutsideStrings::default();
     // One bit a level: whether it is an object. What is deeper than serde_json goes is refused.
     let mut objects = 0_u128;
@@ -34,13 +42,15 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
     loop {
         let read = text.read(&mut buffer)?;
         if read == 0 {
-            return Ok(memory);
+            return Ok(memory + longest * 4);
         }
-        for byte in buffer
-            .iter()
-            .take(read)
-            .filter(|byte| outside.takes(**byte))
-        {
+        for byte in buffer.iter().take(read) {
+            if !outside.takes(*byte) {
+                string += 1;
+                longest = longest.max(string);
+                continue;
+            }
+            string = 0;
             match byte {
                 b'{' => (objects, memory) = (objects << 1 | 1, memory + OBJECT),
                 b'[' => (objects, memory) = (objects << 1, memory + ARRAY),
@@ -56,7 +66,7 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
 /// A JSON Schema, ready to judge.
 #[derive(Debug)]
 pub struct Schema {
-    validator: Validator,
+    validator: Validator<Excerpts>,
     draft: &'static str,
 }
 
@@ -89,7 +99,7 @@ impl Schema {
                 .and_then(draft_named)
                 .ok_or_else(|| SchemaError::UnknownDraft(named.to_string()))?,
         };
-        let validator = jsonschema::options()
+        let validator = jsonschema::options_for::<Excerpts>()
             .with_draft(draft)
             .build(&schema)
             .map_err(|e| SchemaError::Invalid(e.to_string()))?;
@@ -148,10 +158,44 @@ fn judge(bytes: &[u8], schema: Option<&Schema>) -> Result<(), Problem> {
         )
     })?;
     let tree: Value = serde_json::from_str(text).map_err(|e| syntax(&e))?;
-    // The first problem alone: a list of all of them may be larger than the file.
-    schema
-        .map_or(Ok(()), |schema| schema.validator.validate(&tree))
-        .map_err(|error| Problem::new("json_shape", format!("{}: {error}", error.instance_path())))
+    schema.map_or(Ok(()), |schema| schema.judge(&tree))
+}
+
+impl Schema {
+    fn judge(&self, tree: &Value) -> Result<(), Problem> {
+        if self.validator.is_valid(Look::new().at(tree)) {
+            return Ok(());
+        }
+        // The first problem alone: a list of all of them may be larger than the file. It is looked for in
+        // bounded memory, and may be too far off to be found.
+        let look = Look::new();
+        let mut words = Words::default();
+        let _ = match self.validator.validate(look.at(tree)) {
+            Err(error) => write!(words, "{}: {error}", error.instance_path()),
+            Ok(()) => write!(
+                words,
+                ": not as its schema asks, in too many ways to tell one"
+            ),
+        };
+        Err(Problem::new("json_shape", words.0))
+    }
+}
+
+/// As much text as a problem has room for, and a little more, which tells that it was cut.
+#[derive(Default)]
+struct Words(String);
+
+impl Write for Words {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = (2 * LONGEST_DETAIL).saturating_sub(self.0.len());
+        let end = text.floor_char_boundary(room.min(text.len()));
+        self.0.push_str(&text[..end]);
+        if end < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 fn syntax(error: &serde_json::Error) -> Problem {
@@ -231,6 +275,22 @@ mod tests {
         );
         let (_, detail) = code(b"[]", Some(&schema));
         assert!(detail.starts_with(": [] is not of type"), "{detail}");
+    }
+
+    #[test]
+    fn a_problem_quotes_an_excerpt_and_is_told_however_many_there_are() {
+        let schema = Schema::parse(r#"{"anyOf":[{"items":{"required":["a"]}},{"maxItems":1}]}"#);
+        let schema = schema.unwrap();
+        let many = format!("[{}{{\"b\":\"{}\"}}]", "{},".repeat(5), "x".repeat(70));
+        let (code_, detail) = code(many.as_bytes(), Some(&schema));
+        let branches = "is not valid under any of the schemas listed in the 'anyOf' keyword";
+        assert_eq!(detail, format!(": [{{}},{{}},{{}},{{}},\"…\"] {branches}"));
+        assert_eq!(code_, "json_shape");
+        // Thousands of errors in the first branch: they are not kept.
+        let thousands = format!("[{}{{}}]", "{},".repeat(5000));
+        let (code_, _) = code(thousands.as_bytes(), Some(&schema));
+        assert_eq!(code_, "json_shape");
+        assert_eq!(code(br#"[{"b":[]}]"#, Some(&schema)).0, "");
     }
 
     #[test]

@@ -77,26 +77,6 @@ impl Checker {
         }
     }
 
-    /// An upper bound of the working memory that [`Self::explain`] takes, in bytes, where
-    /// [`Self::check`] takes `memory`.
-    pub fn explaining(&self, memory: u64) -> u64 {
-        match self {
-            Self::Json(Some(schema)) => schema.explaining(memory),
-            _ => memory,
-        }
-    }
-
-    /// Says of a body that did not pass where its first problem is. Blocking, like [`Self::check`].
-    pub fn explain(&self, body: &Body) -> io::Result<Result<Facts, Problem>> {
-        match self {
-            Self::Json(Some(schema)) => {
-                let judged = json::explain(&mut body.reader(), body.len(), schema)?;
-                Ok(judged.map(|()| Facts::Json))
-            }
-            _ => self.check(body),
-        }
-    }
-
     /// Judges a whole body. Blocking: it reads and parses. An `Err` says that the bytes could not be
     /// read back from the disk, which is no fault of theirs.
     pub fn check(&self, body: &Body) -> io::Result<Result<Facts, Problem>> {

@@ -1,11 +1,17 @@
 //! Is it JSON (RFC 8259), and of the shape that its kind asks for (JSON Schema)?
 
-use std::io::{self, Read};
+mod excerpt;
 
-use jsonschema::{Draft, PatternOptions, Validator};
+use std::{
+    fmt::{self, Write},
+    io::{self, Read},
+};
+
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
-use super::Problem;
+use self::excerpt::{Excerpts, Look};
+use super::{LONGEST_DETAIL, Problem};
 use crate::scan::OutsideStrings;
 
 /// What a parsed tree takes, in bytes, on a 64-bit machine: an object is a B-tree whose smallest node
@@ -16,10 +22,6 @@ const ELEMENT: u64 = 96;
 const ARRAY: u64 = 144;
 /// No text takes more than this for each of its bytes: `{"":0},` is the worst.
 const WORST: u64 = 160;
-/// To say where a schema is not met, the problems of all its branches are gathered, each with a copy of
-/// what it is about. Measured, so much of the tree for a schema without branches, and less than one more
-/// for each branch.
-const EXPLAINED: u64 = 8;
 /// Shorter texts are not looked at: the worst of them is still small.
 const SHORT: u64 = 16 << 10;
 
@@ -31,6 +33,8 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
     }
     // The text itself, and its strings.
     let mut memory = len * 2;
+    // A JSON Pointer to a problem may hold the longest of them, and grows by doubling.
+    let (mut longest, mut string) = (0, 0);
     let mut outside = OutsideStrings::default();
     // One bit a level: whether it is an object. What is deeper than serde_json goes is refused.
     let mut objects = 0_u128;
@@ -38,13 +42,15 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
     loop {
         let read = text.read(&mut buffer)?;
         if read == 0 {
-            return Ok(memory);
+            return Ok(memory + longest * 4);
         }
-        for byte in buffer
-            .iter()
-            .take(read)
-            .filter(|byte| outside.takes(**byte))
-        {
+        for byte in buffer.iter().take(read) {
+            if !outside.takes(*byte) {
+                string += 1;
+                longest = longest.max(string);
+                continue;
+            }
+            string = 0;
             match byte {
                 b'{' => (objects, memory) = (objects << 1 | 1, memory + OBJECT),
                 b'[' => (objects, memory) = (objects << 1, memory + ARRAY),
@@ -60,10 +66,11 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
 /// A JSON Schema, ready to judge.
 #[derive(Debug)]
 pub struct Schema {
+    /// Whether it is met: the whole of every value counts.
     validator: Validator,
+    /// Where it is not.
+    explainer: Validator<Excerpts>,
     draft: &'static str,
-    /// In all its `anyOf` and `oneOf` together.
-    branches: u64,
 }
 
 /// Why a text is not a JSON Schema that callvault can use.
@@ -95,45 +102,27 @@ impl Schema {
                 .and_then(draft_named)
                 .ok_or_else(|| SchemaError::UnknownDraft(named.to_string()))?,
         };
+        // In time that grows with the text alone: no file finds the pattern that backtracks for years.
+        let patterns = PatternOptions::regex;
         let validator = jsonschema::options()
             .with_draft(draft)
-            // In time that grows with the text alone: a hostile file must not find the pattern that
-            // backtracks for years.
-            .with_pattern_options(PatternOptions::regex())
-            .build(&schema)
-            .map_err(|e| SchemaError::Invalid(e.to_string()))?;
+            .with_pattern_options(patterns())
+            .build(&schema);
+        let explainer = jsonschema::options_for::<Excerpts>()
+            .with_draft(draft)
+            .with_pattern_options(patterns())
+            .build(&schema);
+        let invalid = |e: ValidationError<'_>| SchemaError::Invalid(e.to_string());
         Ok(Self {
-            validator,
+            validator: validator.map_err(invalid)?,
+            explainer: explainer.map_err(invalid)?,
             draft: draft_name(draft),
-            branches: branches(&schema),
         })
-    }
-
-    /// An upper bound of the memory that [`explain`] takes, in bytes, where [`inspect`] takes `memory`.
-    pub fn explaining(&self, memory: u64) -> u64 {
-        memory.saturating_mul(self.branches.saturating_add(EXPLAINED))
     }
 
     /// The schema's draft, as its specification is called.
     pub fn draft(&self) -> &'static str {
         self.draft
-    }
-}
-
-fn branches(schema: &Value) -> u64 {
-    match schema {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, value)| {
-                let own = match (name.as_str(), value.as_array()) {
-                    ("anyOf" | "oneOf", Some(all)) => all.len() as u64,
-                    _ => 0,
-                };
-                own + branches(value)
-            })
-            .sum(),
-        Value::Array(items) => items.iter().map(branches).sum(),
-        _ => 0,
     }
 }
 
@@ -162,42 +151,17 @@ fn draft_name(draft: Draft) -> &'static str {
 }
 
 /// Judges a text of `len` bytes. An `Err` is a failure to read it.
-///
-/// It says whether the schema is met, not where it is not: for that see [`explain`].
 pub fn inspect(
     text: &mut impl Read,
     len: u64,
     schema: Option<&Schema>,
 ) -> io::Result<Result<(), Problem>> {
-    let shape = |tree: &Value| match schema {
-        Some(schema) if !schema.validator.is_valid(tree) => Err(Problem::new(
-            "json_shape",
-            ": it does not match its schema; to say where takes more memory than limits.memory leaves",
-        )),
-        _ => Ok(()),
-    };
-    Ok(judge(&read(text, len)?, shape))
-}
-
-/// Judges a text like [`inspect`], and says where the schema is not met first. It may take a hundred
-/// times the memory, see [`Schema::explaining`].
-pub fn explain(text: &mut impl Read, len: u64, schema: &Schema) -> io::Result<Result<(), Problem>> {
-    // The first problem alone: a list of all of them may be larger than the file.
-    let shape = |tree: &Value| {
-        schema.validator.validate(tree).map_err(|error| {
-            Problem::new("json_shape", format!("{}: {error}", error.instance_path()))
-        })
-    };
-    Ok(judge(&read(text, len)?, shape))
-}
-
-fn read(text: &mut impl Read, len: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
     text.take(len).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok(judge(&bytes, schema))
 }
 
-fn judge(bytes: &[u8], shape: impl FnOnce(&Value) -> Result<(), Problem>) -> Result<(), Problem> {
+fn judge(bytes: &[u8], schema: Option<&Schema>) -> Result<(), Problem> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         Problem::new(
             "json_not_utf8",
@@ -205,7 +169,44 @@ fn judge(bytes: &[u8], shape: impl FnOnce(&Value) -> Result<(), Problem>) -> Res
         )
     })?;
     let tree: Value = serde_json::from_str(text).map_err(|e| syntax(&e))?;
-    shape(&tree)
+    schema.map_or(Ok(()), |schema| schema.judge(&tree))
+}
+
+impl Schema {
+    fn judge(&self, tree: &Value) -> Result<(), Problem> {
+        if self.validator.is_valid(tree) {
+            return Ok(());
+        }
+        // The first problem alone: a list of all of them may be larger than the file. It is looked for in
+        // bounded memory, and may be too far off to be found.
+        let look = Look::new();
+        let mut words = Words::default();
+        let _ = match self.explainer.validate(look.at(tree)) {
+            Err(error) => write!(words, "{}: {error}", error.instance_path()),
+            Ok(()) => write!(
+                words,
+                ": not as its schema asks, in too many ways to tell one"
+            ),
+        };
+        Err(Problem::new("json_shape", words.0))
+    }
+}
+
+/// As much text as a problem has room for, and a little more, which tells that it was cut.
+#[derive(Default)]
+struct Words(String);
+
+impl Write for Words {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = (2 * LONGEST_DETAIL).saturating_sub(self.0.len());
+        let end = text.floor_char_boundary(room.min(text.len()));
+        self.0.push_str(&text[..end]);
+        if end < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 fn syntax(error: &serde_json::Error) -> Problem {
@@ -226,19 +227,8 @@ fn syntax(error: &serde_json::Error) -> Problem {
 mod tests {
     use super::*;
 
-    fn code(mut bytes: &[u8], schema: Option<&Schema>) -> (String, String) {
-        let (mut again, len) = (bytes, bytes.len() as u64);
-        let verdict = inspect(&mut bytes, len, schema).unwrap();
-        if let Some(schema) = schema {
-            let explained = explain(&mut again, len, schema).unwrap();
-            assert_eq!(explained.is_ok(), verdict.is_ok());
-            return told(explained);
-        }
-        told(verdict)
-    }
-
-    fn told(verdict: Result<(), Problem>) -> (String, String) {
-        verdict.map_or_else(|p| (p.code.into(), p.detail), |()| Default::default())
+    fn code(bytes: &[u8], schema: Option<&Schema>) -> (String, String) {
+        judge(bytes, schema).map_or_else(|p| (p.code.into(), p.detail), |()| Default::default())
     }
 
     #[test]
@@ -299,6 +289,33 @@ mod tests {
     }
 
     #[test]
+    fn a_problem_quotes_an_excerpt_and_is_told_however_many_there_are() {
+        let schema = Schema::parse(r#"{"anyOf":[{"items":{"required":["a"]}},{"maxItems":1}]}"#);
+        let schema = schema.unwrap();
+        let many = format!("[{}{{\"b\":\"{}\"}}]", "{},".repeat(5), "x".repeat(70));
+        let (code_, detail) = code(many.as_bytes(), Some(&schema));
+        let branches = "is not valid under any of the schemas listed in the 'anyOf' keyword";
+        assert_eq!(detail, format!(": [{{}},{{}},{{}},{{}},\"…\"] {branches}"));
+        assert_eq!(code_, "json_shape");
+        // Thousands of errors in the first branch: they are not kept.
+        let thousands = format!("[{}{{}}]", "{},".repeat(5000));
+        let (code_, _) = code(thousands.as_bytes(), Some(&schema));
+        assert_eq!(code_, "json_shape");
+        assert_eq!(code(br#"[{"b":[]}]"#, Some(&schema)).0, "");
+    }
+
+    #[test]
+    fn a_pattern_takes_no_longer_than_its_text() {
+        let pattern = |pattern: &str| Schema::parse(&format!(r#"{{"pattern": "{pattern}"}}"#));
+        // Backtracking, it would take 2^1000 steps.
+        let schema = pattern("^(a+)+$").unwrap();
+        let text = format!("\"{}!\"", "a".repeat(1000));
+        assert_eq!(code(text.as_bytes(), Some(&schema)).0, "json_shape");
+        let looking_around = pattern("^(?!secret)");
+        assert!(matches!(looking_around, Err(SchemaError::Invalid(_))));
+    }
+
+    #[test]
     fn a_schema_knows_its_draft_and_follows_no_reference_elsewhere() {
         let draft = |text: &str| Schema::parse(text).map(|schema| schema.draft());
         assert_eq!(draft("{}").unwrap(), "draft 2020-12");
@@ -326,24 +343,5 @@ mod tests {
             Err(SchemaError::Invalid(_))
         ));
         assert!(matches!(draft("{"), Err(SchemaError::NotJson(_))));
-    }
-
-    #[test]
-    fn a_pattern_takes_no_longer_than_its_text() {
-        let pattern = |pattern: &str| Schema::parse(&format!(r#"{{"pattern": "{pattern}"}}"#));
-        // Backtracking, it would take 2^1000 steps.
-        let schema = pattern("^(a+)+$").unwrap();
-        let text = format!("\"{}!\"", "a".repeat(1000));
-        assert_eq!(code(text.as_bytes(), Some(&schema)).0, "json_shape");
-        let looking_around = pattern("^(?!secret)");
-        assert!(matches!(looking_around, Err(SchemaError::Invalid(_))));
-    }
-
-    #[test]
-    fn branches_of_a_schema_make_its_explanations_dear() {
-        let schema = r##"{"anyOf": [{"type": "array"}, {"$ref": "#/$defs/b"}],
-            "$defs": {"b": {"oneOf": [{"required": ["a"]}, {"required": ["b"]}, true]}}}"##;
-        assert_eq!(Schema::parse(schema).unwrap().explaining(10), 130);
-        assert_eq!(Schema::parse("{}").unwrap().explaining(10), 80);
     }
 }

@@ -189,18 +189,7 @@ impl Archivist {
         if memory > most {
             return Ok(Err(Problem::too_complex(memory, most)));
         }
-        let verdict = self.at_work(memory, kind, body, Checker::check).await?;
-        let explaining = kind.check.explaining(memory);
-        if let Err(problem) = &verdict
-            && problem.code == "json_shape"
-            && explaining <= most
-        {
-            let explained = self
-                .at_work(explaining, kind, body, Checker::explain)
-                .await?;
-            return Ok(explained.and(verdict));
-        }
-        Ok(verdict)
+        self.at_work(memory, kind, body, Checker::check).await
     }
 
     /// Looks at a body off the runtime's threads, with so much working memory.

@@ -1,7 +1,10 @@
 //! Inputs as large as they may be, each made to cost as much as it can.
 
 use bytes::Bytes;
-use callvault::event::{Event, EventError};
+use callvault::{
+    check::json::{Schema, inspect, memory},
+    event::{Event, EventError},
+};
 
 use super::cost;
 
@@ -44,5 +47,50 @@ fn many_urls_take_little_time_and_memory_whatever_they_spell() {
             let (_, peak) = cost::peak(|| Event::parse(&body));
             assert!(peak <= 8 * body.len(), "{url:.40}: {peak} bytes");
         });
+    }
+}
+
+/// Schemas that a file can fail in many places, or in each branch: the two of the project, and an operator's.
+const SCHEMAS: [&str; 4] = [
+    include_str!("../../config/schemas/analysis.schema.json"),
+    include_str!("../../config/schemas/transcript.schema.json"),
+    r#"{"type": "object", "additionalProperties": false, "properties": {"turns": {"type": "object"}}}"#,
+    r#"{"anyOf": [{"items": {"required": ["text"], "type": "object"}, "type": "array"}, {"oneOf": [
+        {"additionalProperties": {"type": "string"}}, {"additionalProperties": {"items": {"not": {}}}}]}]}"#,
+];
+
+#[test]
+fn json_that_fails_takes_no_more_memory_than_was_asked_for_before() {
+    let schemas = SCHEMAS.map(|text| Schema::parse(text).unwrap());
+    let names: Vec<String> = (0..20_000).map(|n| format!("\"{n}\":0,")).collect();
+    for text in [
+        format!(r#"{{"s":"{}"}}"#, "x".repeat(200_000)),
+        format!(r#"{{"s":"{}"}}"#, "\\u0001".repeat(30_000)),
+        format!(r#"{{"s":[{}0]}}"#, r#"{"a":1},"#.repeat(20_000)),
+        format!(r#"{{"s":[{}0]}}"#, "0,".repeat(100_000)),
+        format!(
+            r#"{{"turns":[{{"s":[{}0]}}]}}"#,
+            r#"{"a":1},"#.repeat(20_000)
+        ),
+        format!(r#"{{"turns":[{{"text":["{}"]}}]}}"#, "x".repeat(200_000)),
+        format!(r#"{{"turns":[{{"{}":1}}]}}"#, "~".repeat(200_000)),
+        format!(r#"["{}"]"#, "x".repeat(200_000)),
+        format!("[{}0]", "1e15,".repeat(40_000)),
+        format!("[{}0]", "[],".repeat(60_000)),
+        format!("{{{}\"turns\":[]}}", names.concat()),
+        format!(r#"{{"s":"{}"#, "x".repeat(200_000)),
+    ] {
+        for (schema, source) in schemas.iter().zip(SCHEMAS) {
+            let len = text.len() as u64;
+            let most = memory(&mut text.as_bytes(), len).unwrap();
+            let (judged, peak) =
+                cost::peak(|| inspect(&mut text.as_bytes(), len, Some(schema)).unwrap());
+            let room = 256 << 10;
+            assert!(
+                peak as u64 <= most + room,
+                "{peak} bytes of {most} for {text:.40} by {source:.90}"
+            );
+            assert!(judged.is_ok() || judged.is_err_and(|problem| problem.detail.len() <= 1024));
+        }
     }
 }

@@ -587,7 +587,7 @@ async fn a_hostile_json_is_quarantined_before_it_is_parsed() {
 
 #[tokio::test]
 async fn to_say_where_a_hostile_json_is_wrong_takes_no_more_memory_than_there_is() {
-    /// Said without a limit, it takes ten times this.
+    /// With a copy of the file in each error it takes ten times this.
     const MOST_MIB: u64 = 160;
     let (mut setup, origin) = (Setup::folders().await, Origin::start().await);
     setup.append(
@@ -617,6 +617,7 @@ async fn to_say_where_a_hostile_json_is_wrong_takes_no_more_memory_than_there_is
         assert_eq!(problem["code"], "json_shape");
         problem["detail"].as_str().unwrap().to_owned()
     };
-    assert!(detail(0).contains("to say where"), "{}", detail(0));
-    assert!(detail(1).contains("not valid under any"), "{}", detail(1));
+    for at in [0, 1] {
+        assert!(detail(at).contains("not valid under any"), "{}", detail(at));
+    }
 }

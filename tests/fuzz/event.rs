@@ -43,6 +43,10 @@ pub(crate) fn target(bytes: &[u8]) {
     match parsed {
         // Of the two, the other reader sees the last one.
         Err(EventError::Wrong { expected, .. }) if expected.ends_with("each field once") => {}
+        // How long a host is before it is read, this reader does not know.
+        Err(EventError::Wrong { expected, .. }) if expected.ends_with("host of at most 1 KiB") => {
+            assert!(bytes.len() > 1 << 10);
+        }
         Err(error) => assert!(!is_event(&value), "{error}"),
         Ok(Event::Other(name)) => assert_eq!(value["event"], name),
         Ok(Event::Analyzed(call)) => {

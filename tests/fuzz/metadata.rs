@@ -66,15 +66,14 @@ fn fits(text: &str) {
 
 /// Whatever else stands in an error, a URL's user information, path and query do not.
 fn tells_no_secret(text: &str) {
-    let plain: String = text
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || " :,.-_'\"()[]<>".contains(*c))
-        .collect();
+    // Of the secrets themselves only the URL has any.
+    let keep = |kept: &dyn Fn(char) -> bool| -> String {
+        let kept = text.chars().filter(|c| kept(*c) && !"34".contains(*c));
+        kept.collect()
+    };
+    let plain = keep(&|c| c.is_ascii_alphanumeric() || " :,.-_'\"()[]<>".contains(c));
     let (before, after) = plain.split_at(plain.len() / 2);
-    let rest: String = text
-        .chars()
-        .filter(|c| c.is_ascii_graphic() && !"\"<>".contains(*c))
-        .collect();
+    let rest = keep(&|c| c.is_ascii_graphic() && !"\"<>".contains(c));
     let words = format!(
         "{before} \"https://user:s3cret{}@h.example/p4th{rest}?sig=s3cret\" {after}",
         rest.replace(['/', '?', '#'], "")

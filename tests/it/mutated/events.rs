@@ -115,7 +115,11 @@ fn again(dice: &mut Dice, events: &[Bytes]) -> Vec<u8> {
     match dice.within(0..3) {
         0 => return earlier.to_vec(),
         1 => {}
-        _ => event["data"]["attachments"] = json!([]),
+        _ => {
+            if let Some(listed) = event.pointer_mut("/data/attachments") {
+                *listed = json!([]);
+            }
+        }
     }
     event.to_string().into_bytes()
 }

@@ -136,10 +136,6 @@ fn file(chunks: &[Vec<u8>]) -> Vec<u8> {
     [b"RIFF", &size[..], b"WAVE", &chunks].concat()
 }
 
-/// What sox asks for and other readers do not: sizes of fields that have one size only, and no pad byte that
-/// is missing.
-const SOX_WANTS: [&str; 4] = ["wExtSize", "samplesPerBlock", "coefs", "find data chunk"];
-
 /// Of each recording that was archived and that sox can open, it finds the manifest's channels, rate and length.
 pub(super) fn sox_agrees(archive: &Path, kept: &[Kept]) {
     let (mut agreed, mut asked) = (0, 0);
@@ -151,31 +147,27 @@ pub(super) fn sox_agrees(archive: &Path, kept: &[Kept]) {
         }
         asked += 1;
         let answers = ["-c", "-r", "-D"].map(|question| soxi(question, &file));
-        match answers {
-            [Ok(channels), Ok(rate), Ok(seconds)] => {
-                agreed += 1;
-                let of = |field: &str| check[field].as_f64().unwrap();
-                let differ = |found: f64, field| (found - of(field)).abs();
-                assert!(differ(channels, "channels") < 0.1, "{check}: {channels}");
-                assert!(differ(rate, "sample_rate_hz") < 0.1, "{check}: {rate}");
-                let open = check["unsized"] == true;
-                let of_length = differ(seconds * 1000.0, "duration_ms");
-                assert!(open || of_length < 1.0, "{check}: {seconds} s");
-            }
-            [Err(words), ..] if SOX_WANTS.iter().any(|wants| words.contains(wants)) => {}
-            [answer, ..] => panic!("{check}: {answer:?}"),
-        }
+        let [Some(channels), Some(rate), Some(seconds)] = answers else {
+            // It asks for more than others: a pad byte, the one value that a field can have.
+            continue;
+        };
+        agreed += 1;
+        let of = |field: &str| check[field].as_f64().unwrap();
+        let differ = |found: f64, field| (found - of(field)).abs();
+        assert!(differ(channels, "channels") < 0.1, "{check}: {channels}");
+        assert!(differ(rate, "sample_rate_hz") < 0.1, "{check}: {rate}");
+        let open = check["unsized"] == true;
+        let of_length = differ(seconds * 1000.0, "duration_ms");
+        assert!(open || of_length < 1.0, "{check}: {seconds} s");
     }
-    assert!(agreed > asked / 2, "sox can open {agreed} of {asked}");
+    assert!(agreed * 4 > asked * 3, "sox opens {agreed} of {asked}");
 }
 
-/// A number, or why not.
-fn soxi(question: &str, file: &Path) -> Result<f64, String> {
+/// A number, where sox can open the file.
+fn soxi(question: &str, file: &Path) -> Option<f64> {
     let output = Command::new("soxi").arg(question).arg(file).output();
     let output = output.unwrap_or_else(|error| panic!("soxi: {error}; run ./tests/run"));
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    let answer = String::from_utf8_lossy(&output.stdout).trim().parse();
-    answer.map_err(|_| words)
+    String::from_utf8_lossy(&output.stdout).trim().parse().ok()
 }
 
 /// Whether there is one format, before the data: sox takes the first, and wants it first.

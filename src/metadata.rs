@@ -1,6 +1,6 @@
 //! User metadata of objects, made fit for the headers in which stores carry it.
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 /// What is percent-encoded beside all that is not ASCII. `%` itself, so that decoding is unambiguous.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
@@ -62,14 +62,25 @@ fn encode(value: &str) -> String {
     encoded
 }
 
-/// Cuts encoded text to at most `keep` bytes, not through an escape or a character's escapes' middle.
+/// Cuts encoded text to at most `keep` bytes, not through an escape or a character's escapes' middle, nor
+/// behind a space, which headers lose.
 fn cut(value: &mut String, keep: usize) {
+    if value.len() <= keep {
+        return;
+    }
     value.truncate(keep);
     if let Some(percent) = value.rfind('%')
         && percent + 3 > value.len()
     {
         value.truncate(percent);
     }
+    let decoded: Vec<u8> = percent_decode_str(value).collect();
+    if let Err(error) = std::str::from_utf8(&decoded) {
+        // Of the last character some bytes are missing; of those that are there each has an escape.
+        let escapes = decoded.len() - error.valid_up_to();
+        value.truncate(value.len() - "%00".len() * escapes);
+    }
+    value.truncate(value.trim_end().len());
 }
 
 #[cfg(test)]
@@ -103,6 +114,22 @@ mod tests {
             values[0].1.len().abs_diff(values[2].1.len()) <= 3,
             "{values:?}"
         );
+    }
+
+    #[test]
+    fn no_value_is_cut_through_a_character_or_behind_a_space() {
+        for (value, keep, kept) in [
+            ("ab%C3%A9", 8, "ab%C3%A9"),
+            ("ab%C3%A9", 7, "ab"),
+            ("ab%C3%A9", 5, "ab"),
+            ("%F0%9F%93%9E%C3%A9", 17, "%F0%9F%93%9E"),
+            ("%F0%9F%93%9E", 11, ""),
+            ("a b", 2, "a"),
+        ] {
+            let mut cut_value = value.to_owned();
+            cut(&mut cut_value, keep);
+            assert_eq!(cut_value, kept, "{value} at {keep}");
+        }
     }
 
     proptest! {

@@ -31,6 +31,9 @@ use crate::{
 const MEMORY_LIMIT: u64 = 1 << 20;
 /// Bytes written to a temporary file in one go.
 const BATCH: usize = 512 << 10;
+/// Of an announced length so much is believed when room in the spool is taken, and all of it once so much has
+/// come. Otherwise a few origins that announce gigabytes and send nothing would keep the spool from all others.
+const BELIEVED: u64 = 16 << 20;
 /// Room for a body of unannounced length is taken in steps: the first of so many bytes, then as much as
 /// there is, up to the longest. Many that never grow do not keep out those that do.
 const FIRST_STEP: u64 = 4 << 20;
@@ -43,9 +46,7 @@ const SHORT_EVENT: usize = 256 << 10;
 const EVENT_GROWS: u64 = 10;
 /// What long events may take together, in bytes; one that takes more is at work alone.
 const LONG_EVENTS: u64 = 128 << 20;
-/// Chunks shorter than this are gathered: an origin may send one byte at a time.
-const SHORT_CHUNK: usize = 4 << 10;
-/// What gathered chunks become, in bytes.
+/// What pieces are gathered to, in bytes.
 const GATHERED: usize = 64 << 10;
 
 /// What all jobs of a worker may use at once.
@@ -121,7 +122,7 @@ impl Budget {
         let sink = match room {
             Some(room) => self.spool_file(room).await?,
             None if expected.is_some_and(|length| length > MEMORY_LIMIT) => {
-                let bytes = expected.unwrap_or(most).min(most);
+                let bytes = expected.unwrap_or(most).min(most).min(BELIEVED);
                 self.spool_file(self.room_now(bytes)?).await?
             }
             // Without a length, memory is taken for the most that would stay there.
@@ -142,6 +143,7 @@ impl Budget {
             hasher: Hasher::default(),
             len: 0,
             most,
+            announced: expected.map(|length| length.min(most)),
         })
     }
 
@@ -170,34 +172,33 @@ fn nameless(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Bytes that came in pieces, the short ones of which are gathered.
+/// Bytes that came in pieces, gathered in buffers of their own: a piece of four kilobytes would keep the
+/// whole of the buffer that it was read into, a hundred times as long if its origin arranges it so.
 #[derive(Debug, Default)]
 struct Chunks {
     whole: Vec<Bytes>,
-    tail: BytesMut,
+    tail: Vec<u8>,
     len: usize,
 }
 
 impl Chunks {
-    fn push(&mut self, chunk: Bytes) {
-        self.len += chunk.len();
-        if chunk.len() < SHORT_CHUNK {
-            self.tail.extend_from_slice(&chunk);
-            if self.tail.len() < GATHERED {
-                return;
+    fn push(&mut self, mut piece: &[u8]) {
+        self.len += piece.len();
+        while !piece.is_empty() {
+            let room = GATHERED - self.tail.len();
+            let (now, later) = piece.split_at(room.min(piece.len()));
+            self.tail.extend_from_slice(now);
+            if self.tail.len() == GATHERED {
+                self.whole.push(std::mem::take(&mut self.tail).into());
             }
-        }
-        if !self.tail.is_empty() {
-            self.whole.push(self.tail.split().freeze());
-        }
-        if chunk.len() >= SHORT_CHUNK {
-            self.whole.push(chunk);
+            piece = later;
         }
     }
 
     fn take(&mut self) -> Vec<Bytes> {
         if !self.tail.is_empty() {
-            self.whole.push(self.tail.split().freeze());
+            self.tail.shrink_to_fit();
+            self.whole.push(std::mem::take(&mut self.tail).into());
         }
         self.len = 0;
         std::mem::take(&mut self.whole)
@@ -212,6 +213,7 @@ pub struct Writer {
     hasher: Hasher,
     len: u64,
     most: u64,
+    announced: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -260,13 +262,14 @@ impl Writer {
         match &mut self.sink {
             Sink::Memory { chunks, .. } => {
                 self.hasher.update(&chunk);
-                chunks.push(chunk);
+                chunks.push(&chunk);
             }
             Sink::Spool { batch, room, .. } => {
                 if self.len > room.bytes() {
-                    room.merge(more_room(&self.budget, room.bytes(), self.most)?);
+                    let more = more_room(&self.budget, room.bytes(), self.most, self.announced);
+                    room.merge(more?);
                 }
-                batch.push(chunk);
+                batch.push(&chunk);
                 if batch.len >= BATCH {
                     self.flush().await?;
                 }
@@ -336,11 +339,23 @@ impl Writer {
     }
 }
 
-/// One more step of room, or none: then twice what there is must be waited for.
-fn more_room(budget: &Budget, reserved: u64, most: u64) -> Result<Share, WriteError> {
-    let step = reserved.clamp(FIRST_STEP, LONGEST_STEP);
-    let more = step.min(most.saturating_sub(reserved)).max(UNIT);
-    let bytes = most.min(reserved.saturating_mul(2));
+/// The rest of what was announced, or one more step; or none. Then all that was announced must be waited for,
+/// or twice what there is: so a body is begun anew once, or a few times.
+fn more_room(
+    budget: &Budget,
+    reserved: u64,
+    most: u64,
+    announced: Option<u64>,
+) -> Result<Share, WriteError> {
+    let (more, bytes) = match announced {
+        Some(announced) if announced > reserved => (announced - reserved, announced),
+        _ => (
+            reserved.clamp(FIRST_STEP, LONGEST_STEP),
+            reserved.saturating_mul(2),
+        ),
+    };
+    let more = more.min(most.saturating_sub(reserved)).max(UNIT);
+    let bytes = bytes.min(most);
     budget
         .spool
         .try_take(more)

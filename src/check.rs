@@ -73,7 +73,7 @@ impl Checker {
     pub fn memory(&self, body: &Body) -> io::Result<u64> {
         match self {
             Self::None | Self::Wav(_) => Ok(0),
-            Self::Json(_) => json::memory(&mut body.reader(), body.len()),
+            Self::Json(schema) => json::memory(&mut body.reader(), body.len(), schema.is_some()),
         }
     }
 

@@ -46,9 +46,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// of head, 16 KiB of trailers, 16 KiB of chunk extensions. `fetch.read_timeout` is for the whole head, not
 /// for each read of it, and so for all the `1xx` answers that may come before it.
 const MOST_HEADERS: usize = 100;
-/// Of a declared length so much is believed when room in the spool is taken; more is taken as it comes.
-/// Otherwise a few origins that announce gigabytes and send nothing would keep the spool from all others.
-const BELIEVED: u64 = 16 << 20;
+/// How long after its deadline a download may still say itself why it ended.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// The longest `Location` that is followed, in bytes: as long as an event's URLs may be.
 const LONGEST_LOCATION: usize = 16 << 10;
 /// The longest header value that is kept, in bytes.
@@ -133,7 +132,10 @@ impl Fetcher {
     ) -> Result<Fetched, FetchError> {
         let (downloads, url, budget) = (Arc::clone(&self.downloads), url.clone(), budget.clone());
         let download = async move { downloads.fetch(&url, most, &budget, deadline).await };
-        self.threads.run(download).await
+        // It ends by itself, unless those threads have no time for their own clock.
+        timeout_at(deadline + LAST_WORD, self.threads.run(download))
+            .await
+            .unwrap_or(Err(FetchError::Late))
     }
 }
 
@@ -236,14 +238,10 @@ async fn wait_for_room(
     bytes: u64,
     deadline: Instant,
 ) -> Result<Share, FetchError> {
-    let late = |_| {
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the spool was full all the time",
-        ))
-    };
-    let room = timeout_at(deadline, budget.room(bytes)).await;
-    room.unwrap_or_else(late).map_err(FetchError::Local)
+    match timeout_at(deadline, budget.room(bytes)).await {
+        Ok(room) => room.map_err(FetchError::Local),
+        Err(_) => Err(FetchError::NoRoom { bytes }),
+    }
 }
 
 /// Judges how a body is sent, and says the lengths that the client will not hold it to. One in a coding
@@ -264,7 +262,7 @@ fn judge_coding(headers: &HeaderMap) -> Result<Vec<Option<u64>>, FetchError> {
             Ok(lengths.map(parse).collect())
         }
         _ => Err(FetchError::BodyIncomplete(
-            "its Transfer-Encoding is another than \"chunked\", which was not asked for".into(),
+            "its Transfer-Encoding is not one \"chunked\", and no other was asked for".into(),
         )),
     }
 }
@@ -280,8 +278,7 @@ async fn receive(
     if declared.is_some_and(|length| length > most) {
         return Err(FetchError::TooLarge { most });
     }
-    let expected = declared.map(|length| length.min(BELIEVED));
-    let mut writer = budget.writer(expected, most, room).await?;
+    let mut writer = budget.writer(declared, most, room).await?;
     while let Some(chunk) = response
         .chunk()
         .await

@@ -139,8 +139,15 @@ impl Archivist {
             stream::iter(keeping).buffered(SIDE_BY_SIDE).collect().await;
         let kept: Vec<Kept> = kept.into_iter().collect::<Result<_, _>>()?;
         let (entries, missing): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
-        self.commit(call, &entries, job).await?;
         let missing: Vec<Missing> = missing.into_iter().flatten().collect();
+        if let Some(fault) = job::crowded_out(&missing) {
+            return Err(fault.into());
+        }
+        // Who came second under an event's ids does not take the manifest from the first, who is at work.
+        let second = missing.iter().any(Missing::is_for_another);
+        if !second || self.known(call, job).await?.is_some() {
+            self.commit(call, &entries, job).await?;
+        }
         let end = if missing.is_empty() {
             End::Archived
         } else {

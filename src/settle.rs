@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 
@@ -16,6 +16,8 @@ use crate::{
     telemetry::PANICKED,
 };
 
+/// The most problem codes that a detail counts up: it goes into a header.
+const MOST_CODES: usize = 8;
 /// How long a worker keeps a message that has no delay queue to wait in.
 const SOON: Duration = Duration::from_secs(1);
 /// The same where somebody has to mend something first.
@@ -142,9 +144,7 @@ impl Rules {
             .map(|missing| (self.reason(&missing.error, attempt), &missing.error));
         match worst.min_by_key(|(reason, _)| *reason) {
             Some((reason, error)) => {
-                let missing = missing.len();
-                let detail =
-                    format!("{missing} of {attachments} attachments could not be had: {error}");
+                let detail = detail(missing, attachments, error);
                 Decision::Dead(Death { reason, detail })
             }
             None => Decision::Ack,
@@ -201,6 +201,25 @@ impl Rules {
             _ => Reason::AttachmentUnavailable,
         }
     }
+}
+
+/// How many attachments are missing, the worst reason in words, and the codes of all where there are others.
+fn detail(missing: &[Missing], attachments: usize, worst: &FetchError) -> String {
+    let mut codes = BTreeMap::new();
+    for Missing { error, .. } in missing {
+        *codes.entry(error.code()).or_insert(0_usize) += 1;
+    }
+    let missing = missing.len();
+    let words = format!("{missing} of {attachments} attachments could not be had: {worst}");
+    if codes.len() == 1 {
+        return words;
+    }
+    let codes = codes
+        .iter()
+        .map(|(code, count)| format!("{count} {code}"))
+        .take(MOST_CODES);
+    let codes: Vec<_> = codes.collect();
+    format!("{words}; in all: {}", codes.join(", "))
 }
 
 fn retry(delay: Duration) -> Decision {

@@ -118,7 +118,7 @@ pub struct Stored {
     pub body: Body,
     /// Its media type, where the store has it.
     pub content_type: Option<String>,
-    /// Its [`EVENT_SHA256`], empty where it has none; `None` in a folder, which keeps no metadata.
+    /// Its [`EVENT_SHA256`], where it has one; a folder keeps no metadata.
     pub event: Option<String>,
 }
 

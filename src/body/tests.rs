@@ -1,6 +1,6 @@
 use futures_util::FutureExt;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 
@@ -137,4 +137,59 @@ async fn long_events_take_turns_and_short_ones_never_wait() {
     assert!(short.expect("no wait").unwrap().is_none());
     drop(longest);
     assert!(second.now_or_never().is_some());
+}
+
+/// What a client reads into.
+struct Buffer {
+    bytes: Vec<u8>,
+    _held: Arc<()>,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[tokio::test]
+async fn no_body_holds_the_buffers_that_its_pieces_were_read_into() {
+    for announced in [None, Some(2 << 20)] {
+        let budget = budget(64 << 20, 64 << 20);
+        let mut writer = budget.writer(announced, 64 << 20, None).await.unwrap();
+        let held = Arc::new(());
+        for _ in 0..8 {
+            let buffer = Buffer {
+                bytes: vec![7; 400 << 10],
+                _held: Arc::clone(&held),
+            };
+            let piece = Bytes::from_owner(buffer).slice(..4 << 10);
+            writer.write(piece).await.unwrap();
+            assert_eq!(Arc::strong_count(&held), 1);
+        }
+        let body = writer.finish().await.unwrap();
+        assert_eq!(body.sha256(), Sha256::of(&vec![7; 32 << 10]));
+    }
+}
+
+#[tokio::test]
+async fn an_announced_length_is_believed_once_some_of_it_has_come() {
+    let budget = budget(1 << 20, 64 << 20);
+    let mut first = budget.writer(Some(40 << 20), 1 << 30, None).await.unwrap();
+    // The others have what it has not come to yet.
+    let second = budget.writer(Some(40 << 20), 1 << 30, None).await.unwrap();
+    let mebibyte = Bytes::from(vec![0; 1 << 20]);
+    for _ in 0..17 {
+        first.write(mebibyte.clone()).await.unwrap();
+    }
+    assert_eq!(
+        budget.spool.permits.available_permits() as u64,
+        (8 << 20) / UNIT
+    );
+    let mut second = second;
+    for _ in 0..16 {
+        second.write(mebibyte.clone()).await.unwrap();
+    }
+    let refused = second.write(mebibyte.clone()).await;
+    // All of it is to be waited for, so that it is begun anew once.
+    assert!(matches!(refused, Err(WriteError::NoRoom { bytes }) if bytes == 40 << 20));
 }

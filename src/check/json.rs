@@ -7,7 +7,7 @@ use std::{
     io::{self, Read},
 };
 
-use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
 
 use self::excerpt::{Excerpts, Look};
@@ -26,14 +26,15 @@ const WORST: u64 = 160;
 const SHORT: u64 = 16 << 10;
 
 /// An upper bound of the memory that [`inspect`] takes for a text of `len` bytes, in bytes. Ordinary
-/// files take about twelve times their text; a hostile one may take a hundred times it.
-pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
+/// files take about twelve times their text; a hostile one may take a hundred times it. `told`: whether there
+/// is a schema, and so a pointer to where it is not met.
+pub fn memory(text: &mut impl Read, len: u64, told: bool) -> io::Result<u64> {
     if len <= SHORT {
         return Ok(len * WORST);
     }
     // The text itself, and its strings.
     let mut memory = len * 2;
-    // A JSON Pointer to a problem may hold the longest of them, and grows by doubling.
+    // A JSON Pointer to a problem may hold the longest name of a field, and grows by doubling.
     let (mut longest, mut string) = (0, 0);
     let mut outside = OutsideStrings::default();
     // One bit a level: whether it is an object. What is deeper than serde_json goes is refused.
@@ -42,16 +43,17 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
     loop {
         let read = text.read(&mut buffer)?;
         if read == 0 {
-            return Ok(memory + longest * 4);
+            return Ok(memory + if told { longest * 4 } else { 0 });
         }
         for byte in buffer.iter().take(read) {
             if !outside.takes(*byte) {
                 string += 1;
-                longest = longest.max(string);
                 continue;
             }
-            string = 0;
             match byte {
+                // Between a name and its colon nothing but blanks can stand.
+                b':' => longest = longest.max(string),
+                b' ' | b'\t' | b'\n' | b'\r' => continue,
                 b'{' => (objects, memory) = (objects << 1 | 1, memory + OBJECT),
                 b'[' => (objects, memory) = (objects << 1, memory + ARRAY),
                 b'}' | b']' => objects >>= 1,
@@ -59,6 +61,7 @@ pub fn memory(text: &mut impl Read, len: u64) -> io::Result<u64> {
                 b',' => memory += ELEMENT,
                 _ => {}
             }
+            string = 0;
         }
     }
 }
@@ -84,10 +87,18 @@ pub enum SchemaError {
         "its $schema is {0:?}; use draft 4, 6, 7, 2019-09 or 2020-12, such as \"https://json-schema.org/draft/2020-12/schema\""
     )]
     UnknownDraft(String),
-    /// It refers to another document, or is no schema.
+    /// A pattern that is not one, or one that only a reader which backtracks could follow.
+    #[error(
+        "{0}; patterns have no look-around and no back-references, so that no file can make one take forever"
+    )]
+    Pattern(String),
+    /// It refers to another document.
     #[error(
         "{0}; references to other files and hosts are not followed: put what they name under $defs"
     )]
+    Reference(String),
+    /// It is no schema.
+    #[error("{0}")]
     Invalid(String),
 }
 
@@ -100,7 +111,7 @@ impl Schema {
             Some(named) => named
                 .as_str()
                 .and_then(draft_named)
-                .ok_or_else(|| SchemaError::UnknownDraft(named.to_string()))?,
+                .ok_or_else(|| SchemaError::UnknownDraft(quoted(named)))?,
         };
         // In time that grows with the text alone: no file finds the pattern that backtracks for years.
         let patterns = PatternOptions::regex;
@@ -112,10 +123,9 @@ impl Schema {
             .with_draft(draft)
             .with_pattern_options(patterns())
             .build(&schema);
-        let invalid = |e: ValidationError<'_>| SchemaError::Invalid(e.to_string());
         Ok(Self {
-            validator: validator.map_err(invalid)?,
-            explainer: explainer.map_err(invalid)?,
+            validator: validator.map_err(|e| invalid(&e))?,
+            explainer: explainer.map_err(|e| invalid(&e))?,
             draft: draft_name(draft),
         })
     }
@@ -123,6 +133,25 @@ impl Schema {
     /// The schema's draft, as its specification is called.
     pub fn draft(&self) -> &'static str {
         self.draft
+    }
+}
+
+fn quoted(named: &Value) -> String {
+    named
+        .as_str()
+        .map_or_else(|| named.to_string(), str::to_owned)
+}
+
+fn invalid(error: &ValidationError<'_>) -> SchemaError {
+    let at = error.instance_path().to_string();
+    let words = match at.as_str() {
+        "" => error.to_string(),
+        at => format!("at {at}: {error}"),
+    };
+    match error.kind() {
+        ValidationErrorKind::Format { format } if format == "regex" => SchemaError::Pattern(words),
+        ValidationErrorKind::Referencing(_) => SchemaError::Reference(words),
+        _ => SchemaError::Invalid(words),
     }
 }
 
@@ -256,7 +285,7 @@ mod tests {
     fn the_memory_of_a_hostile_text_is_known_before_it_is_parsed() {
         let bound = |text: String| {
             let len = text.len() as u64;
-            memory(&mut text.as_bytes(), len).unwrap() / len
+            memory(&mut text.as_bytes(), len, true).unwrap() / len
         };
         let hostile = format!("[{}{{}}]", "{\"\":0},".repeat(100_000));
         assert!((100..=WORST).contains(&bound(hostile)));
@@ -292,10 +321,11 @@ mod tests {
     fn a_problem_quotes_an_excerpt_and_is_told_however_many_there_are() {
         let schema = Schema::parse(r#"{"anyOf":[{"items":{"required":["a"]}},{"maxItems":1}]}"#);
         let schema = schema.unwrap();
-        let many = format!("[{}{{\"b\":\"{}\"}}]", "{},".repeat(5), "x".repeat(70));
+        let many = format!("[{}{{\"b\":\"{}\"}}]", "{},".repeat(17), "x".repeat(70));
         let (code_, detail) = code(many.as_bytes(), Some(&schema));
         let branches = "is not valid under any of the schemas listed in the 'anyOf' keyword";
-        assert_eq!(detail, format!(": [{{}},{{}},{{}},{{}},\"…\"] {branches}"));
+        let first = "{},".repeat(16);
+        assert_eq!(detail, format!(": [{first}\"…\"] {branches}"));
         assert_eq!(code_, "json_shape");
         // Thousands of errors in the first branch: they are not kept.
         let thousands = format!("[{}{{}}]", "{},".repeat(5000));
@@ -312,7 +342,7 @@ mod tests {
         let text = format!("\"{}!\"", "a".repeat(1000));
         assert_eq!(code(text.as_bytes(), Some(&schema)).0, "json_shape");
         let looking_around = pattern("^(?!secret)");
-        assert!(matches!(looking_around, Err(SchemaError::Invalid(_))));
+        assert!(matches!(looking_around, Err(SchemaError::Pattern(_))));
     }
 
     #[test]
@@ -334,7 +364,7 @@ mod tests {
         ] {
             let text = format!(r#"{{"properties":{{"a":{{"$ref":"{reference}"}}}}}}"#);
             assert!(
-                matches!(draft(&text), Err(SchemaError::Invalid(_))),
+                matches!(draft(&text), Err(SchemaError::Reference(_))),
                 "{reference}"
             );
         }

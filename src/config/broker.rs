@@ -20,8 +20,9 @@ const PARAMETERS: &str = "the parameters are heartbeat (seconds), frame_max, cha
 /// are seen from the configuration file.
 pub(super) fn uri(uri: &SecretString, folder: &Folder) -> Result<SecretString, Fault> {
     // Of `amqp://u:1/2@h` the host is `u`: the password's end would be tried, and told, as another part.
-    let after_authority = uri.expose_secret().splitn(4, ['/', '?', '#']).nth(3);
-    if after_authority.is_some_and(|rest| rest.contains('@')) {
+    let mut parts = uri.expose_secret().splitn(4, ['/', '?', '#']).skip(2);
+    let (authority, rest) = (parts.next().unwrap_or_default(), parts.next());
+    if !authority.contains('@') && rest.is_some_and(|rest| rest.contains('@')) {
         return Err(Fault::new(
             "an `@` after the host, or a password that ends early",
             FORM,

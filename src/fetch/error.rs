@@ -66,8 +66,8 @@ pub enum FetchError {
     /// This machine could not take the bytes: no fault of the origin.
     #[error("this machine cannot take the download")]
     Local(#[source] io::Error),
-    /// The spool is full of others' bodies; to be begun again once it is not.
-    #[error("no room for {bytes} bytes in the spool")]
+    /// The spool is full of bodies; to be begun again once it is not.
+    #[error("there was no room for {bytes} bytes in limits.spool")]
     NoRoom {
         /// What to wait for, in bytes.
         bytes: u64,
@@ -97,11 +97,11 @@ impl FetchError {
             Self::Expired { .. } => "url_expired".into(),
             Self::TooManyRedirects(_) => "too_many_redirects".into(),
             Self::Connect(_) => "connect".into(),
-            Self::Timeout(_) | Self::Late => "timeout".into(),
+            Self::Timeout(_) | Self::Late | Self::NoRoom { .. } => "timeout".into(),
             Self::Tls(_) => "tls".into(),
             Self::BodyIncomplete(_) => "body_incomplete".into(),
             Self::KeyTaken => "key_taken".into(),
-            Self::Local(_) | Self::NoRoom { .. } => "local".into(),
+            Self::Local(_) => "local".into(),
         }
     }
 
@@ -193,7 +193,7 @@ pub(super) fn classify(error: reqwest::Error, phase: Phase) -> FetchError {
     if let Some(forbidden) = forbidden {
         return FetchError::Forbidden(forbidden.clone());
     }
-    // Too many open files, in this process or on this machine.
+    // Too many open files or threads, in this process or on this machine.
     if let Some(error) = causes(&error).find_map(out_of_files) {
         return FetchError::Local(error);
     }
@@ -225,8 +225,10 @@ fn in_short(words: &str) -> String {
 fn out_of_files(cause: &(dyn StdError + 'static)) -> Option<io::Error> {
     const EMFILE: i32 = 24;
     const ENFILE: i32 = 23;
+    /// No thread for a look-up.
+    const EAGAIN: i32 = 11;
     let code = cause.downcast_ref::<io::Error>()?.raw_os_error()?;
-    matches!(code, EMFILE | ENFILE).then(|| io::Error::from_raw_os_error(code))
+    matches!(code, EMFILE | ENFILE | EAGAIN).then(|| io::Error::from_raw_os_error(code))
 }
 
 /// An error and all that lies under it. `io::Error` hides what it wraps from `source`, so it is looked

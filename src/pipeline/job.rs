@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     event::{EventError, Id},
-    fetch::FetchError,
+    fetch::{Class, FetchError},
     manifest::Entry,
     store::StoreError,
 };
@@ -87,6 +87,9 @@ pub enum Fault {
     /// What is ours took so long that the origin had no time left.
     #[error("the job's time went by while it waited for something else than its origins")]
     Late,
+    /// Bodies of other events filled the spool.
+    #[error("limits.spool was full of other events' attachments all the time")]
+    Crowded,
     /// A part of ours does not work, and other jobs are trying it.
     #[error("{part} does not work")]
     Down {
@@ -108,6 +111,22 @@ pub enum Fault {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl Missing {
+    /// Whether its place is taken by another event under the same ids.
+    pub(super) fn is_for_another(&self) -> bool {
+        matches!(self.error, FetchError::KeyTaken)
+    }
+}
+
+/// Whether all that is missing and may still come found no room. That is others' doing, and no fault of the
+/// event's; but not where its own attachments held the room to the end.
+pub(super) fn crowded_out(missing: &[Missing]) -> Option<Fault> {
+    let no_room = |missing: &Missing| matches!(missing.error, FetchError::NoRoom { .. });
+    let may_pass = |missing: &Missing| missing.error.class() == Class::MayPass;
+    let crowded = missing.iter().any(no_room) && !missing.iter().any(may_pass);
+    crowded.then_some(Fault::Crowded)
 }
 
 impl Outcome {
@@ -142,5 +161,29 @@ impl Fault {
     /// Whether it stays until somebody mends it.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Manifest { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_spool_is_others_doing_unless_the_event_itself_held_on_to_it() {
+        let no_room = || FetchError::NoRoom { bytes: 1 };
+        let too_large = || FetchError::TooLarge { most: 1 };
+        for (errors, crowded) in [
+            (vec![], false),
+            (vec![too_large()], false),
+            (vec![no_room()], true),
+            (vec![no_room(), too_large()], true),
+            (vec![no_room(), FetchError::Late], false),
+            (vec![FetchError::Late], false),
+        ] {
+            let expires = None;
+            let missing = errors.into_iter().map(|error| Missing { error, expires });
+            let missing: Vec<_> = missing.collect();
+            assert_eq!(crowded_out(&missing).is_some(), crowded, "{missing:?}");
+        }
     }
 }

@@ -92,8 +92,9 @@ impl Archivist {
         let there = bucket
             .get(&planned.key, &self.budget, job.patience())
             .await?;
-        let ours = call.sha256.to_string();
-        if there.event.as_ref().is_some_and(|event| *event != ours) {
+        let (ours, theirs) = (call.sha256.to_string(), there.event.unwrap_or_default());
+        // Without a mark it is as it was before there were marks, and in a folder: this event's own.
+        if !theirs.is_empty() && theirs != ours {
             return Ok(missing(planned, FetchError::KeyTaken));
         }
         let source = Source {
@@ -154,7 +155,9 @@ impl Archivist {
         {
             Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source).await?)),
             // The origin is not to pay for the time that a part of ours took.
-            Err(FetchError::Late) if self.down_since(job.started) > job.time / 4 => {
+            Err(FetchError::Late | FetchError::NoRoom { .. })
+                if self.down_since(job.started) > job.time / 4 =>
+            {
                 Err(Fault::Late)
             }
             Err(error) => Ok(Err(error)),

@@ -218,11 +218,10 @@ impl Bucket {
             let value: Option<&AttributeValue> = there.attributes.get(&attribute);
             value.map(|value| value.as_ref().to_owned())
         };
-        let event = || text(Attribute::Metadata(EVENT_SHA256.into())).unwrap_or_default();
         Ok(Stored {
             body,
             content_type: text(Attribute::ContentType),
-            event: self.uploads.folder().is_none().then(event),
+            event: text(Attribute::Metadata(EVENT_SHA256.into())),
         })
     }
 

@@ -30,7 +30,7 @@ pub(crate) fn target(bytes: &[u8]) {
     let which = usize::from(*letter) % 4;
     let schema = which.checked_sub(1).map(|at| &SCHEMAS[at]);
     let len = text.len() as u64;
-    let bound = memory(&mut &*text, len).unwrap();
+    let bound = memory(&mut &*text, len, true).unwrap();
     let (judged, peak) = cost::peak(|| inspect(&mut &*text, len, schema).unwrap());
     // What a problem's words take comes on top, and is little.
     assert!(

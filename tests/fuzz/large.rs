@@ -82,7 +82,7 @@ fn json_that_fails_takes_no_more_memory_than_was_asked_for_before() {
     ] {
         for (schema, source) in schemas.iter().zip(SCHEMAS) {
             let len = text.len() as u64;
-            let most = memory(&mut text.as_bytes(), len).unwrap();
+            let most = memory(&mut text.as_bytes(), len, true).unwrap();
             let (judged, peak) =
                 cost::peak(|| inspect(&mut text.as_bytes(), len, Some(schema)).unwrap());
             let room = 256 << 10;

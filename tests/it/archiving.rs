@@ -506,21 +506,19 @@ async fn what_another_event_has_stored_under_a_key_is_neither_taken_over_nor_ove
         dead.text("x-callvault-reason").unwrap(),
         "retries_exhausted"
     );
-    let manifest_key = format!("{}/{}", setup.prefix("documents"), call::MANIFEST);
-    let manifest = async || -> Value {
-        let (_, json) = s3.get(S3::BUCKET, &manifest_key).await.unwrap();
-        serde_json::from_slice(&json).unwrap()
-    };
-    let partial = manifest().await;
-    let problem = &partial["attachments"][0]["problem"];
-    assert_eq!(problem["code"], "key_taken", "{partial:#}");
+    let detail = dead.text("x-callvault-detail").unwrap();
+    assert!(detail.contains("another event with these ids"), "{detail}");
     assert_eq!(s3.get(S3::BUCKET, &key).await.unwrap().1, before);
+    // The manifest is for who was first, and still at work.
+    let manifest_key = format!("{}/{}", setup.prefix("documents"), call::MANIFEST);
+    assert!(s3.get(S3::BUCKET, &manifest_key).await.is_none());
 
     // What an earlier attempt at this very event has left is its own.
     assert!(leave(&event).await.is_success());
     publish(&amqp, &setup, &event).await;
     worker.wait_log("outcome=\"archived\"").await;
-    let complete = manifest().await;
+    let (_, json) = s3.get(S3::BUCKET, &manifest_key).await.unwrap();
+    let complete: Value = serde_json::from_slice(&json).unwrap();
     let object = &complete["attachments"][0]["object"];
     assert_eq!(object["sha256"], Sha256::of(&before).to_string());
     stop(worker, &amqp, &setup).await;

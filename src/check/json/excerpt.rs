@@ -15,7 +15,7 @@ use serde_json::{Map, Value, map};
 /// The errors that one look may make: more are never told, and need not be kept.
 const ERRORS: u32 = 200;
 /// What an excerpt repeats: items and fields of each level, levels, and characters.
-const ITEMS: usize = 4;
+const ITEMS: usize = 16;
 const LEVELS: usize = 3;
 const CHARACTERS: usize = 64;
 /// What stands for the rest.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     event,
-    row::{answer_then, drip, flood, ok},
+    row::{answer_then, drip, flood, ok, say},
 };
 use crate::support::{
     amqp::Amqp,
@@ -234,4 +234,31 @@ async fn a_chunk_size_without_end_holds_up_nothing_but_downloads() {
     // Not one of the floods had ended.
     assert_eq!(server.seen().open, FLOODS, "{:?}", started.elapsed());
     dead(&worker, FLOODS / EACH).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_own_attachments_fill_the_spool_is_charged_and_dead_in_the_end() {
+    let mut setup = Setup::folders().await;
+    setup
+        .set("queue", "retry_delays", "[\"200ms\"]")
+        .set("limits", "spool", "\"16MiB\"")
+        .set("limits", "job_time", "\"4s\"");
+    // Of no length: some get room, the others wait for it until the end.
+    let start = say(vec![0; 6 << 20]);
+    let scripts = vec![answer_then(ok("", ""), vec![start, drip("y")]); 8 * EACH];
+    let server = Server::start(scripts).await;
+    let worker = Worker::start(&setup.write());
+    worker.wait_log("consuming").await;
+    let amqp = Amqp::connect(servers::rabbit().await).await;
+    let urls: Vec<_> = (0..EACH)
+        .map(|n| server.url(None, &format!("/{n}.bin")))
+        .collect();
+    publish(&amqp, &setup, "hostile", &urls).await;
+    dead(&worker, 1).await;
+    let log = worker.log();
+    assert!(
+        log.contains("attempt=2") && !log.contains("does not work"),
+        "{log}"
+    );
+    assert!(!log.contains("charged=false"), "{log}");
 }

@@ -11,10 +11,10 @@ mod sweep;
 mod upload;
 mod uploads;
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::join_all};
+use futures_util::{FutureExt, StreamExt, future::join_all};
 use object_store::{
     Attribute, AttributeValue, Attributes, Error as BackendError, GetOptions, ObjectStore,
     ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path,
@@ -69,17 +69,53 @@ enum Cause {
     Backend(#[from] BackendError),
     #[error(transparent)]
     Disk(#[from] io::Error),
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+}
+
+/// A store's client panics over credentials and addresses that it cannot send, which may come from files and
+/// services that change while callvault runs. What it says may quote them, and stays untold.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its client panicked: often over a credential that no request can carry, such as a token with a newline; \
+     look at the store's options, and at the variables and files that its credentials come from"
+)]
+struct Panicked;
+
+impl From<Panicked> for BackendError {
+    fn from(panicked: Panicked) -> Self {
+        Self::Generic {
+            store: "client",
+            source: panicked.into(),
+        }
+    }
+}
+
+/// Makes a panic of a store's client a failure of the store's like any other: no event's fault, and no
+/// end of a command. Nothing that the call may have left half done is looked at again.
+async fn caught<T, E: From<Panicked>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let done = AssertUnwindSafe(call).catch_unwind().await;
+    done.unwrap_or_else(|_| Err(Panicked.into()))
 }
 
 /// A mistake in a bucket's configuration that only its store can judge.
 #[derive(Debug)]
 pub struct OptionMistake {
-    /// The key below the bucket's: `url`, `options`, or one of them, `options.region`.
-    pub key: String,
+    /// What it is about.
+    pub setting: Setting,
     /// What is wrong.
     pub what: String,
     /// How to mend it.
     pub mend: String,
+}
+
+/// Where something that a store goes by was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// The key below the bucket's: `url`, `options`, or one of them, `options.region`.
+    Key(String),
+    /// An environment variable of the cloud's own, for all of its buckets.
+    Variable(String),
 }
 
 /// What became of a write.
@@ -280,17 +316,22 @@ impl Bucket {
 
     /// One request that any working bucket answers.
     pub async fn reach(&self) -> Result<(), StoreError> {
+        let answered = caught(self.ask()).await;
+        answered.map_err(|error| self.error("reach the store", error))
+    }
+
+    async fn ask(&self) -> Result<(), Cause> {
         let listed = self.store.list(Some(&self.prefix)).next().await.transpose();
         match listed {
             // Without the right to list, an answer to a request for one key will do.
             Err(BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. }) => {
-                let probe = self.path("callvault-check")?;
+                let probe = self.prefix.clone().join("callvault-check");
                 match self.store.head(&probe).await {
                     Ok(_) | Err(BackendError::NotFound { .. }) => Ok(()),
-                    Err(error) => Err(self.error("reach the store", error)),
+                    Err(error) => Err(error.into()),
                 }
             }
-            Err(error) => Err(self.error("reach the store", error)),
+            Err(error) => Err(error.into()),
             Ok(_) => Ok(()),
         }
     }
@@ -404,10 +445,10 @@ impl Bucket {
         &self,
         patience: Duration,
         what: &'static str,
-        attempt: impl FnMut() -> F,
+        mut attempt: impl FnMut() -> F,
     ) -> Result<T, StoreError> {
         self.outage
-            .wait_out(what, patience, attempt)
+            .wait_out(what, patience, || caught(attempt()))
             .await
             .map_err(|source| self.error(what, source))
     }

@@ -7,12 +7,12 @@ use crate::{
     attachment::{KeyTemplate, Kind, Planner, Tenants},
     body::Budget,
     check::{Checker, json::Schema},
-    config::{self, Config, Mistakes, Sources},
+    config::{self, Config, Mistake, Mistakes, Place, Sources},
     fetch::Fetcher,
     manifest::Worker,
     outage::Outage,
     pipeline::{Archivist, Turns},
-    store::{Bucket, Stores},
+    store::{Bucket, OptionMistake, Setting, Stores},
 };
 
 /// What a command needs of a configuration that is right.
@@ -134,10 +134,31 @@ fn stores(buckets: &[config::Bucket], sources: &Sources, mistakes: &mut Mistakes
     for settings in buckets {
         match Bucket::open(settings) {
             Ok(bucket) => open.push(bucket),
-            Err(found) => mistakes.extend(found.into_iter().map(|mistake| {
-                let key = format!("buckets.{}.{}", settings.name, mistake.key);
-                sources.mistake(&key, mistake.what, mistake.mend)
-            })),
+            Err(found) => {
+                for mistake in found {
+                    let OptionMistake {
+                        setting,
+                        what,
+                        mend,
+                    } = mistake;
+                    let mistake = match setting {
+                        Setting::Key(key) => {
+                            let key = format!("buckets.{}.{key}", settings.name);
+                            sources.mistake(&key, what, mend)
+                        }
+                        Setting::Variable(name) => Mistake {
+                            place: Place::Variable(name),
+                            key: String::new(),
+                            what,
+                            mend,
+                        },
+                    };
+                    // A variable is every bucket's.
+                    if !mistakes.iter().any(|told| *told == mistake) {
+                        mistakes.push(mistake);
+                    }
+                }
+            }
         }
     }
     Stores::new(open)

@@ -4,10 +4,16 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{future::join_all, stream::BoxStream};
+use chrono::Utc;
+use futures_util::{
+    StreamExt,
+    future::join_all,
+    stream::{self, BoxStream},
+};
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
+    Attributes, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    path::Path,
 };
 use tokio::time::Instant;
 
@@ -23,9 +29,25 @@ use crate::{
     store::{Bucket, Stores},
 };
 
-/// A store that panics over keys that hold "bug", as a library might.
+/// A store that panics over keys that hold "broken", as a library might; over those that hold "bug" callvault
+/// itself does.
 #[derive(Debug)]
 struct Buggy(Arc<dyn ObjectStore>);
+
+/// A manifest's bytes. The pipeline drops them once it has read them, long after the store's call.
+struct Bug;
+
+impl AsRef<[u8]> for Bug {
+    fn as_ref(&self) -> &[u8] {
+        b"{}"
+    }
+}
+
+impl Drop for Bug {
+    fn drop(&mut self) {
+        panic!("the bug of this test");
+    }
+}
 
 impl fmt::Display for Buggy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +58,7 @@ impl fmt::Display for Buggy {
 #[async_trait]
 impl ObjectStore for Buggy {
     async fn put_opts(&self, to: &Path, body: PutPayload, how: PutOptions) -> Result<PutResult> {
-        assert!(!to.as_ref().contains("bug"), "the bug of this test");
+        assert!(!to.as_ref().contains("broken"), "the store's own bug");
         self.0.put_opts(to, body, how).await
     }
 
@@ -49,7 +71,23 @@ impl ObjectStore for Buggy {
     }
 
     async fn get_opts(&self, from: &Path, how: GetOptions) -> Result<GetResult> {
-        self.0.get_opts(from, how).await
+        if !from.as_ref().contains("bug") {
+            return self.0.get_opts(from, how).await;
+        }
+        let (text, key) = (Bytes::from_owner(Bug), from.clone());
+        Ok(GetResult {
+            range: 0..2,
+            payload: GetResultPayload::Stream(stream::once(async { Ok(text) }).boxed()),
+            meta: ObjectMeta {
+                location: key,
+                last_modified: Utc::now(),
+                size: 2,
+                e_tag: None,
+                version: None,
+            },
+            attributes: Attributes::default(),
+            extensions: Default::default(),
+        })
     }
 
     fn delete_stream(
@@ -140,7 +178,10 @@ fn listing(request_id: &str, attachments: &str) -> Job {
 #[tokio::test]
 async fn a_panic_is_the_end_of_one_job_alone() {
     let archivist = archivist();
-    let jobs = ["a", "bug", "b", "bug", "c"].map(job);
+    let jobs = ["a", "bug", "b", "bug", "c"].map(|id| Job {
+        seen_before: true,
+        ..job(id)
+    });
     let ends = join_all(jobs.iter().map(|job| archivist.archive(job))).await;
     for (at, outcome) in ends.iter().enumerate() {
         match &outcome.end {
@@ -150,6 +191,26 @@ async fn a_panic_is_the_end_of_one_job_alone() {
             end => panic!("{at}: {end:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_store_is_the_stores_own_failure() {
+    let archivist = archivist();
+    let then = Instant::now();
+    let jobs = ["a", "broken"].map(|id| Job {
+        patience: Duration::ZERO,
+        ..job(id)
+    });
+    let ends = join_all(jobs.iter().map(|job| archivist.archive(job))).await;
+    assert!(matches!(ends[0].end, End::Archived), "{:?}", ends[0]);
+    assert!(matches!(ends[1].end, End::NotOurs(_)), "{:?}", ends[1]);
+    let outage = archivist.manifests.outage();
+    assert!(outage.down_since(then) > Duration::ZERO, "it has begun");
+    let end = archivist.archive(&job("b")).await.end;
+    assert!(matches!(end, End::Archived), "{end:?}");
+    let downtime = outage.down_since(then);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(outage.down_since(then), downtime, "it has ended");
 }
 
 #[tokio::test]

@@ -3,24 +3,24 @@
 //! The stores' own builders drop option keys that they do not know; here each one is a mistake, for a
 //! misspelt region or endpoint would otherwise write recordings somewhere else.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
+mod clouds;
+mod judge;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, StaticCredentialProvider,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
-    azure::{AzureConfigKey, MicrosoftAzureBuilder},
-    gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
-    local::LocalFileSystem,
-    memory::InMemory,
-    path::Path,
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
+    azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, local::LocalFileSystem,
+    memory::InMemory, path::Path,
 };
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{
-    OptionMistake,
-    uploads::{Client, Uploads},
+use self::{
+    clouds::Cloud,
+    judge::{Rule, is_name},
 };
+use super::{OptionMistake, Setting, uploads::Uploads};
 use crate::roots;
 
 type Options = BTreeMap<String, SecretString>;
@@ -54,151 +54,48 @@ pub(super) fn open(url: &str, options: &Options) -> Result<Opened, Vec<OptionMis
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     match scheme {
-        "s3" => cloud(prefix, options, S3_KEYS, |keys| s3(bucket, keys)),
-        "gs" => cloud(prefix, options, GCS_KEYS, |keys| google(bucket, keys)),
-        "az" => cloud(prefix, options, AZURE_KEYS, |keys| azure(bucket, keys)),
+        "s3" => cloud::<AmazonS3Builder>(bucket, prefix, options),
+        "gs" => cloud::<GoogleCloudStorageBuilder>(bucket, prefix, options),
+        "az" => cloud::<MicrosoftAzureBuilder>(bucket, prefix, options),
         "file" => no_options(options).and_then(|()| folder(url)),
         "memory" => {
             no_options(options).map(|()| Opened::new(Arc::new(InMemory::new()), Uploads::InMemory))
         }
         _ => Err(vec![mistake(
-            "url",
+            Setting::Key("url".into()),
             format!("there is no store for {scheme:?} URLs"),
             "use s3://, gs://, az://, file: or memory:",
         )]),
     }
 }
 
-fn s3(bucket: &str, keys: Keys<AmazonS3ConfigKey>) -> Result<Opened, object_store::Error> {
-    let client = Client::default();
-    let builder = AmazonS3Builder::from_env()
-        .with_retry(retry())
-        .with_client_options(client_options())
-        .with_http_connector(client.clone());
-    let mut builder = keys
-        .into_iter()
-        .fold(builder, |b, (key, value)| b.with_config(key, value));
-    let says = |key, words: &[&str]| {
-        let value = builder.get_config_value(&key).unwrap_or_default();
-        words.contains(&value.trim().to_ascii_lowercase().as_str())
-    };
-    for key in [
-        AmazonS3ConfigKey::AccessKeyId,
-        AmazonS3ConfigKey::SecretAccessKey,
-        AmazonS3ConfigKey::Token,
-        AmazonS3ConfigKey::Region,
-    ] {
-        fits_a_header(&key, builder.get_config_value(&key))?;
-    }
-    let conditional = !says(AmazonS3ConfigKey::ConditionalPut, &["disabled"]);
-    let unsigned = says(AmazonS3ConfigKey::SkipSignature, TRUE);
-    if unsigned {
-        // Never sent: with them, the URL of a request can be had that is not to be signed.
-        builder =
-            builder.with_credentials(Arc::new(StaticCredentialProvider::new(AwsCredential {
-                key_id: "nobody".into(),
-                secret_key: String::new(),
-                token: None,
-            })));
-    }
-    let store = builder.with_bucket_name(bucket).build()?;
-    let uploads = Uploads::S3 {
-        store: store.clone(),
-        client,
-        unsigned,
-    };
-    Ok(Opened {
-        conditional,
-        ..Opened::new(Arc::new(store), uploads)
-    })
-}
-
-fn google(bucket: &str, keys: Keys<GoogleConfigKey>) -> Result<Opened, object_store::Error> {
-    let client = Client::default();
-    let builder = GoogleCloudStorageBuilder::from_env()
-        .with_retry(retry())
-        .with_client_options(client_options())
-        .with_http_connector(client.clone());
-    let builder = keys
-        .into_iter()
-        .fold(builder, |b, (key, value)| b.with_config(key, value));
-    let says = |key| builder.get_config_value(&key).unwrap_or_default();
-    let unsigned = TRUE.contains(
-        &says(GoogleConfigKey::SkipSignature)
-            .trim()
-            .to_ascii_lowercase()
-            .as_str(),
-    );
-    let base = match says(GoogleConfigKey::BaseUrl) {
-        base if base.is_empty() => GOOGLE.to_owned(),
-        base => base,
-    };
-    let store = builder.with_bucket_name(bucket).build()?;
-    let uploads = Uploads::Google {
-        store: store.clone(),
-        client,
-        bucket: format!("{}/{bucket}", base.trim_end_matches('/')),
-        unsigned,
-    };
-    Ok(Opened::new(Arc::new(store), uploads))
-}
-
-fn azure(container: &str, keys: Keys<AzureConfigKey>) -> Result<Opened, object_store::Error> {
-    let builder = MicrosoftAzureBuilder::from_env()
-        .with_retry(retry())
-        .with_client_options(client_options());
-    let builder = keys
-        .into_iter()
-        .fold(builder, |b, (key, value)| b.with_config(key, value));
-    for key in [AzureConfigKey::AccountName, AzureConfigKey::Token] {
-        fits_a_header(&key, builder.get_config_value(&key))?;
-    }
-    let store = builder.with_container_name(container).build()?;
-    Ok(Opened::new(Arc::new(store), Uploads::Azure))
-}
-
-/// The stores' clients take a value to be fit for a header and panic where it is not: a secret read from a
-/// file often ends with the file's last newline.
-fn fits_a_header<K: AsRef<str>>(key: &K, value: Option<String>) -> Result<(), object_store::Error> {
-    if value.is_some_and(|value| value.chars().any(char::is_control)) {
-        let key = key.as_ref();
-        return Err(object_store::Error::Generic {
-            store: "configuration",
-            source: format!("{key} has a control character in it, often a newline at its end")
-                .into(),
-        });
-    }
-    Ok(())
-}
-
-type Keys<K> = Vec<(K, String)>;
-
-/// What the stores' builders take for true.
-const TRUE: &[&str] = &["1", "true", "on", "yes", "y"];
-const GOOGLE: &str = "https://storage.googleapis.com";
-
-const S3_KEYS: &str = "S3 takes region, endpoint, access_key_id, secret_access_key, session_token, \
-    allow_http, virtual_hosted_style_request, unsigned_payload, server_side_encryption, …";
-const GCS_KEYS: &str = "Google Cloud Storage takes service_account, service_account_key, application_credentials, base_url, …";
-const AZURE_KEYS: &str = "Azure takes account_name, account_key, sas_token, client_id, client_secret, \
-    tenant_id, endpoint, …";
-
-fn cloud<K: FromStr>(
+/// Opens a bucket of one of the clouds. All that can be wrong with its settings is told at once, wherever they
+/// are from; only what its client alone knows is left to the client.
+fn cloud<C: Cloud>(
+    bucket: &str,
     prefix: &str,
     options: &Options,
-    known: &str,
-    build: impl FnOnce(Keys<K>) -> Result<Opened, object_store::Error>,
 ) -> Result<Opened, Vec<OptionMistake>> {
     let mut mistakes = Vec::new();
-    let mut keys = Vec::new();
+    let mut settings = Vec::new();
+    let mut builder = C::from_env()
+        .with_retry(retry())
+        .with_client_options(client_options());
     for (name, value) in options {
-        match name.to_ascii_lowercase().parse::<K>() {
-            Ok(key) => keys.push((key, value.expose_secret().to_owned())),
-            Err(_) => mistakes.push(mistake(
-                format!("options.{name}"),
-                "not an option of this store",
-                known,
-            )),
+        let value = value.expose_secret();
+        let option = Setting::Key(format!("options.{name}"));
+        match name.to_ascii_lowercase().parse::<C::Key>() {
+            Ok(key) => {
+                builder = builder.with(key, value);
+                settings.push((option, C::rule(&key), value.to_owned()));
+            }
+            Err(_) => mistakes.push(mistake(option, "not an option of this store", C::KNOWN)),
+        }
+    }
+    settings.extend(variables(&builder));
+    for (setting, rule, value) in &settings {
+        if let Err((what, mend)) = rule.judge(value) {
+            mistakes.push(mistake(setting.clone(), what, mend));
         }
     }
     let option = |name: &str| options.get(name).map(ExposeSecret::expose_secret);
@@ -207,49 +104,74 @@ fn cloud<K: FromStr>(
     {
         let mend = "use https://, or add allow_http = \"true\"";
         mistakes.push(mistake(
-            "options.endpoint",
+            Setting::Key("options.endpoint".into()),
             "it is an http:// URL, without TLS",
             mend,
         ));
     }
-    // It would stand in the HTTP client's own log. Proxies alone may ask for it.
-    let has_user = |url: &Url| !url.username().is_empty() || url.password().is_some();
-    for (name, value) in options {
-        let url = Url::parse(value.expose_secret());
-        if url.is_ok_and(|url| has_user(&url)) && !name.contains("proxy") {
-            let mend = "leave them out: requests are signed with the store's own keys";
-            mistakes.push(mistake(
-                format!("options.{name}"),
-                "credentials in the URL",
-                mend,
-            ));
-        }
+    // Azure has containers such as `$web`.
+    if !is_name(bucket.trim_start_matches('$')) {
+        mistakes.push(mistake(
+            Setting::Key("url".into()),
+            "no store has a bucket of that name",
+            "use letters, digits, \".\", \"_\" and \"-\"",
+        ));
     }
     let path = Path::parse(prefix);
     if path.is_err() {
         mistakes.push(mistake(
-            "url",
+            Setting::Key("url".into()),
             "the prefix in the URL cannot be part of an object key",
             "use letters, digits, \"-\", \"_\", \".\" and single slashes",
         ));
     }
-    match (path, build(keys)) {
-        (Ok(prefix), Ok(opened)) if mistakes.is_empty() => Ok(Opened { prefix, ..opened }),
-        (_, Err(error)) => {
-            mistakes.push(mistake(
-                "options",
-                without_values(&error.to_string()),
-                known,
-            ));
-            Err(mistakes)
+    let prefix = match path {
+        Ok(prefix) if mistakes.is_empty() => prefix,
+        _ => return Err(mistakes),
+    };
+    match builder.finish(bucket) {
+        Ok(opened) => Ok(Opened { prefix, ..opened }),
+        Err(error) => {
+            let values = settings.iter().map(|(_, _, value)| value.as_str());
+            let what = without_values(&error.to_string(), values);
+            Err(vec![mistake(
+                Setting::Key("options".into()),
+                what,
+                C::KNOWN,
+            )])
         }
-        _ => Err(mistakes),
     }
 }
 
-/// An error's words without what stands between quotes: it may be a credential in the wrong place.
-fn without_values(text: &str) -> String {
-    let parts = text.split('"').enumerate();
+/// The environment variables that a store's client goes by; those that an option overrides say nothing.
+fn variables<C: Cloud>(builder: &C) -> Vec<(Setting, Rule, String)> {
+    let judged = |name: &str, value: &str| {
+        if let Some((_, rule)) = C::MORE_VARIABLES.iter().find(|(more, _)| *more == name) {
+            return Some(*rule);
+        }
+        let key = name.starts_with(C::VARIABLES).then_some(name)?;
+        let key: C::Key = key.to_ascii_lowercase().parse().ok()?;
+        (builder.get(&key).as_deref() == Some(value)).then(|| C::rule(&key))
+    };
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            // The client, too, passes over what is no text.
+            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+            let rule = judged(&name, &value)?;
+            Some((Setting::Variable(name), rule, value))
+        })
+        .collect()
+}
+
+/// An error's words without the values that it is about, and without what stands between quotes: it may be a
+/// credential in the wrong place.
+fn without_values<'a>(text: &str, values: impl Iterator<Item = &'a str>) -> String {
+    // What is shorter is rather a word of the message.
+    const SHORTEST: usize = 4;
+    let text = values
+        .filter(|value| value.len() >= SHORTEST)
+        .fold(text.to_owned(), |text, value| text.replace(value, "…"));
+    let parts = text.split(['"', '`']).enumerate();
     let outside = parts.map(|(at, part)| if at % 2 == 0 { part } else { "…" });
     outside.collect::<Vec<_>>().join("\"")
 }
@@ -260,7 +182,7 @@ fn folder(url: &str) -> Result<Opened, Vec<OptionMistake>> {
     let dir = Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
     let Some(dir) = dir else {
         return Err(vec![mistake(
-            "url",
+            Setting::Key("url".into()),
             "not the URL of a folder",
             "write file: and the folder's path",
         )]);
@@ -276,7 +198,7 @@ fn folder(url: &str) -> Result<Opened, Vec<OptionMistake>> {
         Err(error) => {
             let mend = "create it, or give callvault's user the right to";
             Err(vec![mistake(
-                "url",
+                Setting::Key("url".into()),
                 format!("the folder {} cannot be used: {error}", dir.display()),
                 mend,
             )])
@@ -290,7 +212,7 @@ fn no_options(options: &Options) -> Result<(), Vec<OptionMistake>> {
         .keys()
         .map(|name| {
             mistake(
-                format!("options.{name}"),
+                Setting::Key(format!("options.{name}")),
                 "not an option of this store",
                 mend,
             )
@@ -303,9 +225,9 @@ fn no_options(options: &Options) -> Result<(), Vec<OptionMistake>> {
     }
 }
 
-fn mistake(key: impl Into<String>, what: impl Into<String>, mend: &str) -> OptionMistake {
+fn mistake(setting: Setting, what: impl Into<String>, mend: &str) -> OptionMistake {
     OptionMistake {
-        key: key.into(),
+        setting,
         what: what.into(),
         mend: mend.into(),
     }

@@ -8,7 +8,7 @@ use object_store::{
 };
 use uuid::Uuid;
 
-use super::{About, Bucket, Cause, StoreError};
+use super::{About, Bucket, Cause, StoreError, caught};
 use crate::telemetry;
 
 /// What a bucket is without conditional writes.
@@ -46,8 +46,8 @@ impl Bucket {
         let key = format!(".callvault-check/{}", Uuid::new_v4().simple());
         let path = self.path(&key)?;
         let mut findings = Vec::new();
-        let examined = self.examine(&path, &mut findings).await;
-        let deleted = self.store.delete(&path).await;
+        let examined = caught(self.examine(&path, &mut findings)).await;
+        let deleted = caught(self.store.delete(&path)).await;
         if let Some(folder) = self.uploads.folder() {
             // Fails while another check is at work, which then does it.
             let _ = std::fs::remove_dir(folder.join(".callvault-check"));

@@ -12,7 +12,7 @@ use object_store::{
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-use super::{About, Bucket, Cause, EVENT_SHA256, Put, Stored};
+use super::{About, Bucket, Cause, EVENT_SHA256, Put, Stored, caught};
 use crate::{
     body::{Body, Budget, Share, WriteError},
     digest::{Hasher, Sha256},
@@ -293,7 +293,7 @@ impl Drop for Unfinished {
         let abort = async move {
             let mut pauses = aborting().build();
             loop {
-                let error = match upload.abort().await {
+                let error = match caught(upload.abort()).await {
                     // Completed, or aborted by a sweep.
                     Ok(()) | Err(BackendError::NotFound { .. }) => return,
                     Err(error) => error,

@@ -7,6 +7,7 @@
 mod commands;
 mod gossip;
 mod lines;
+mod settings;
 mod stores;
 mod worker;
 

@@ -1,0 +1,203 @@
+//! The clouds: what each one's client goes by, and how it is built.
+
+use std::{str::FromStr, sync::Arc};
+
+use object_store::{
+    ClientConfigKey, ClientOptions, Result, RetryConfig, StaticCredentialProvider,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
+    azure::{AzureConfigKey, MicrosoftAzureBuilder},
+    gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
+};
+
+use super::{Opened, judge::Rule};
+use crate::store::uploads::{Client, Uploads};
+
+/// The builder of a cloud's client.
+pub(super) trait Cloud: Sized {
+    /// An option's name, parsed.
+    type Key: FromStr + Copy;
+    /// The most useful options, for a message.
+    const KNOWN: &'static str;
+    /// What the names of the variables begin with that the client reads as options.
+    const VARIABLES: &'static str;
+    /// Variables that it reads beside them.
+    const MORE_VARIABLES: &'static [(&'static str, Rule)];
+
+    fn from_env() -> Self;
+    fn with_retry(self, retry: RetryConfig) -> Self;
+    fn with_client_options(self, options: ClientOptions) -> Self;
+    fn with(self, key: Self::Key, value: &str) -> Self;
+    fn get(&self, key: &Self::Key) -> Option<String>;
+    /// What the value of an option has to be.
+    fn rule(key: &Self::Key) -> Rule;
+    /// Builds the client; no request is made.
+    fn finish(self, bucket: &str) -> Result<Opened>;
+}
+
+/// What the stores' builders take for true.
+const TRUE: &[&str] = &["1", "true", "on", "yes", "y"];
+const GOOGLE: &str = "https://storage.googleapis.com";
+
+/// Passes on what each builder has of its own.
+macro_rules! as_built {
+    ($key:ty) => {
+        type Key = $key;
+
+        fn from_env() -> Self {
+            Self::from_env()
+        }
+
+        fn with_retry(self, retry: RetryConfig) -> Self {
+            self.with_retry(retry)
+        }
+
+        fn with_client_options(self, options: ClientOptions) -> Self {
+            self.with_client_options(options)
+        }
+
+        fn with(self, key: Self::Key, value: &str) -> Self {
+            self.with_config(key, value)
+        }
+
+        fn get(&self, key: &Self::Key) -> Option<String> {
+            self.get_config_value(key)
+        }
+    };
+}
+
+impl Cloud for AmazonS3Builder {
+    as_built!(AmazonS3ConfigKey);
+
+    const KNOWN: &'static str = "S3 takes region, endpoint, access_key_id, secret_access_key, session_token, \
+        allow_http, virtual_hosted_style_request, unsigned_payload, server_side_encryption, …";
+    const VARIABLES: &'static str = "AWS_";
+    const MORE_VARIABLES: &'static [(&'static str, Rule)] = &[];
+
+    fn rule(key: &AmazonS3ConfigKey) -> Rule {
+        use AmazonS3ConfigKey as Key;
+        match key {
+            Key::Endpoint | Key::S3Endpoint | Key::StsEndpoint | Key::MetadataEndpoint => {
+                Rule::Base
+            }
+            Key::ContainerCredentialsFullUri => Rule::Url,
+            Key::ContainerCredentialsRelativeUri => Rule::Path,
+            Key::Region | Key::DefaultRegion => Rule::Name,
+            Key::Client(key) => client_rule(key),
+            _ => Rule::Text,
+        }
+    }
+
+    fn finish(mut self, bucket: &str) -> Result<Opened> {
+        let client = Client::default();
+        let says = |key, words: &[&str]| {
+            let value = self.get_config_value(&key).unwrap_or_default();
+            words.contains(&value.trim().to_ascii_lowercase().as_str())
+        };
+        let conditional = !says(AmazonS3ConfigKey::ConditionalPut, &["disabled"]);
+        let unsigned = says(AmazonS3ConfigKey::SkipSignature, TRUE);
+        if unsigned {
+            // Never sent: with them, the URL of a request can be had that is not to be signed.
+            self = self.with_credentials(Arc::new(StaticCredentialProvider::new(AwsCredential {
+                key_id: "nobody".into(),
+                secret_key: String::new(),
+                token: None,
+            })));
+        }
+        let store = self
+            .with_http_connector(client.clone())
+            .with_bucket_name(bucket)
+            .build()?;
+        let uploads = Uploads::S3 {
+            store: store.clone(),
+            client,
+            unsigned,
+        };
+        Ok(Opened {
+            conditional,
+            ..Opened::new(Arc::new(store), uploads)
+        })
+    }
+}
+
+impl Cloud for GoogleCloudStorageBuilder {
+    as_built!(GoogleConfigKey);
+
+    const KNOWN: &'static str = "Google Cloud Storage takes service_account, service_account_key, application_credentials, base_url, …";
+    const VARIABLES: &'static str = "GOOGLE_";
+    const MORE_VARIABLES: &'static [(&'static str, Rule)] = &[
+        ("SERVICE_ACCOUNT", Rule::File),
+        ("GCE_METADATA_HOST", Rule::Host),
+        ("GCE_METADATA_ROOT", Rule::Host),
+        ("GCE_METADATA_IP", Rule::Host),
+    ];
+
+    fn rule(key: &GoogleConfigKey) -> Rule {
+        use GoogleConfigKey as Key;
+        match key {
+            Key::BaseUrl => Rule::Base,
+            Key::ServiceAccount | Key::ApplicationCredentials => Rule::File,
+            Key::ServiceAccountKey => Rule::Lines,
+            Key::Client(key) => client_rule(key),
+            _ => Rule::Text,
+        }
+    }
+
+    fn finish(self, bucket: &str) -> Result<Opened> {
+        let client = Client::default();
+        let says = |key| self.get_config_value(&key).unwrap_or_default();
+        let unsigned = says(GoogleConfigKey::SkipSignature);
+        let unsigned = TRUE.contains(&unsigned.trim().to_ascii_lowercase().as_str());
+        let base = match says(GoogleConfigKey::BaseUrl) {
+            base if base.is_empty() => GOOGLE.to_owned(),
+            base => base,
+        };
+        let store = self
+            .with_http_connector(client.clone())
+            .with_bucket_name(bucket)
+            .build()?;
+        let uploads = Uploads::Google {
+            store: store.clone(),
+            client,
+            bucket: format!("{}/{bucket}", base.trim_end_matches('/')),
+            unsigned,
+        };
+        Ok(Opened::new(Arc::new(store), uploads))
+    }
+}
+
+impl Cloud for MicrosoftAzureBuilder {
+    as_built!(AzureConfigKey);
+
+    const KNOWN: &'static str = "Azure takes account_name, account_key, sas_token, client_id, client_secret, \
+        tenant_id, endpoint, …";
+    const VARIABLES: &'static str = "AZURE_";
+    const MORE_VARIABLES: &'static [(&'static str, Rule)] = &[
+        ("IDENTITY_ENDPOINT", Rule::Url),
+        ("IDENTITY_HEADER", Rule::Text),
+        ("AZURITE_BLOB_STORAGE_URL", Rule::Base),
+    ];
+
+    fn rule(key: &AzureConfigKey) -> Rule {
+        use AzureConfigKey as Key;
+        match key {
+            Key::Endpoint | Key::AuthorityHost => Rule::Base,
+            Key::MsiEndpoint | Key::FabricTokenServiceUrl => Rule::Url,
+            Key::AccountName | Key::AuthorityId => Rule::Name,
+            Key::Client(key) => client_rule(key),
+            _ => Rule::Text,
+        }
+    }
+
+    fn finish(self, container: &str) -> Result<Opened> {
+        let store = self.with_container_name(container).build()?;
+        Ok(Opened::new(Arc::new(store), Uploads::Azure))
+    }
+}
+
+fn client_rule(key: &ClientConfigKey) -> Rule {
+    match key {
+        ClientConfigKey::ProxyUrl => Rule::Proxy,
+        ClientConfigKey::ProxyCaCertificate => Rule::Lines,
+        _ => Rule::Text,
+    }
+}

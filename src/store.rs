@@ -30,6 +30,7 @@ use crate::{
     body::{Body, Budget},
     config,
     outage::Outage,
+    telemetry,
 };
 
 /// All configured buckets, by name.
@@ -94,7 +95,8 @@ impl From<Panicked> for BackendError {
 /// Makes a panic of a store's client a failure of the store's like any other: no event's fault, and no
 /// end of a command. Nothing that the call may have left half done is looked at again.
 async fn caught<T, E: From<Panicked>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    let done = AssertUnwindSafe(call).catch_unwind().await;
+    let call = AssertUnwindSafe(telemetry::of_others(call));
+    let done = call.catch_unwind().await;
     done.unwrap_or_else(|_| Err(Panicked.into()))
 }
 

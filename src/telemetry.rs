@@ -56,11 +56,25 @@ pub fn init(format: LogFormat, level: &str) {
     // A panic's own words may quote what it choked on: the place is enough to find it.
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string);
+        if OTHERS.try_with(|()| ()).is_ok() {
+            tracing::debug!(at, "somebody else's code panicked");
+            return;
+        }
         tracing::error!(
             at,
             "callvault failed on something that it should not: a bug, please report it"
         );
     }));
+}
+
+tokio::task_local! {
+    static OTHERS: ();
+}
+
+/// Runs somebody else's code, whose panics are no bug of callvault's: the caller catches them, and tells of
+/// them in its own way.
+pub async fn of_others<F: Future>(call: F) -> F::Output {
+    OTHERS.scope((), call).await
 }
 
 fn may_speak(metadata: &Metadata<'_>) -> bool {

@@ -86,7 +86,7 @@ impl ObjectStore for Buggy {
                 version: None,
             },
             attributes: Attributes::default(),
-            extensions: Default::default(),
+            extensions: how.extensions,
         })
     }
 

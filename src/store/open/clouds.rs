@@ -82,7 +82,7 @@ impl Cloud for AmazonS3Builder {
             Key::ContainerCredentialsFullUri => Rule::Url,
             Key::ContainerCredentialsRelativeUri => Rule::Path,
             Key::Region | Key::DefaultRegion => Rule::Name,
-            Key::Client(key) => client_rule(key),
+            Key::Client(key) => client_rule(*key),
             _ => Rule::Text,
         }
     }
@@ -137,7 +137,7 @@ impl Cloud for GoogleCloudStorageBuilder {
             Key::BaseUrl => Rule::Base,
             Key::ServiceAccount | Key::ApplicationCredentials => Rule::File,
             Key::ServiceAccountKey => Rule::Lines,
-            Key::Client(key) => client_rule(key),
+            Key::Client(key) => client_rule(*key),
             _ => Rule::Text,
         }
     }
@@ -183,7 +183,7 @@ impl Cloud for MicrosoftAzureBuilder {
             Key::Endpoint | Key::AuthorityHost => Rule::Base,
             Key::MsiEndpoint | Key::FabricTokenServiceUrl => Rule::Url,
             Key::AccountName | Key::AuthorityId => Rule::Name,
-            Key::Client(key) => client_rule(key),
+            Key::Client(key) => client_rule(*key),
             _ => Rule::Text,
         }
     }
@@ -194,7 +194,7 @@ impl Cloud for MicrosoftAzureBuilder {
     }
 }
 
-fn client_rule(key: &ClientConfigKey) -> Rule {
+fn client_rule(key: ClientConfigKey) -> Rule {
     match key {
         ClientConfigKey::ProxyUrl => Rule::Proxy,
         ClientConfigKey::ProxyCaCertificate => Rule::Lines,

@@ -150,7 +150,7 @@ fn is_url(value: &str) -> bool {
     let rest = value
         .strip_prefix("http://")
         .or_else(|| value.strip_prefix("https://"));
-    if !rest.is_some_and(|rest| !rest.starts_with(['/', '\\', '?', '#'])) {
+    if rest.is_none_or(|rest| rest.starts_with(['/', '\\', '?', '#'])) {
         return false;
     }
     let mut request = HttpRequest::new(HttpRequestBody::empty());

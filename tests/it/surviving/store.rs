@@ -1,8 +1,11 @@
 //! The store is gone, mute or overloaded: jobs wait, and nothing of it is the events' fault.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use super::{DEADLINE, Scene, outages, times, wait_times};
+use super::{BUCKETS, DEADLINE, Scene, outages, times, wait_times};
 use crate::support::{
     audit::Explained,
     gateway::{Gateway, Rule},
@@ -10,7 +13,7 @@ use crate::support::{
     proxy::{Mode, Proxy},
     servers::{self, Kind, Server},
     wait::eventually,
-    worker::Worker,
+    worker::{Worker, command},
 };
 
 /// For each bucket there is one line when its outage begins and one when it ends, however many jobs wait.
@@ -205,4 +208,61 @@ async fn time_that_the_store_took_from_a_job_is_not_charged_to_its_origin() {
             },
         )
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_store_whose_client_panics_is_waited_for_like_any_other() {
+    let mut scene = Scene::new(4, 0).await;
+    scene
+        .setup
+        .set("fetch", "read_timeout", "\"2s\"")
+        .set("limits", "job_time", "\"4s\"");
+    let endpoint = servers::s3().await.endpoint().to_owned();
+    let options =
+        format!("{{ endpoint = \"{endpoint}\", region = \"us-east-1\", allow_http = \"true\" }}");
+    for bucket in BUCKETS {
+        let section = format!("buckets.{bucket}");
+        scene.setup.set(&section, "options", &options);
+    }
+    scene.setup.append("[buckets.another]\nurl = \"memory:\"\n");
+    // A token that the client puts into a header as the file has it.
+    let token = scene.setup.dir().join("token");
+    fs::write(&token, "canary\n\n").unwrap();
+    scene.origin.put(
+        "/credentials",
+        r#"{"AccessKeyId": "any", "SecretAccessKey": "any", "Token": "any", "Expiration": "2100-01-01T00:00:00Z"}"#,
+        "application/json",
+    );
+    let (credentials, file) = (scene.origin.url("/credentials"), token.to_str().unwrap());
+    let environment = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", credentials.as_str()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file),
+    ];
+    let mut check = command();
+    check
+        .args(["check", "--connect", "--config"])
+        .arg(scene.setup.write());
+    let checked = check.envs(environment).output().unwrap();
+    let report = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(checked.status.code(), Some(3), "{report}");
+    assert_eq!(report.matches("FAIL  bucket").count(), 3, "{report}");
+    assert!(report.contains("ok    bucket        another"), "{report}");
+    assert!(!report.contains("canary"), "{report}");
+    let worker = scene.worker_with(&[], &environment).await;
+    scene.publish().await;
+    // More often than there are delays: an event that was charged would be dead.
+    let rounds = 3 * scene.load.calls.len();
+    wait_times(&worker, "outcome=\"retried\"", rounds).await;
+    assert_eq!(times(&worker, "charged=true"), 0);
+    fs::write(&token, "canary").unwrap();
+    scene.wait_complete_but(0).await;
+    assert_told_once(&worker);
+    assert_eq!(times(&worker, "ERROR"), 0, "{}", worker.log());
+    assert_eq!(times(&worker, "canary"), 0, "{}", worker.log());
+    let rounds = times(&worker, "outcome=\"retried\"");
+    let explained = Explained {
+        downloads: 3 * rounds,
+        ..Explained::default()
+    };
+    scene.audit([worker], explained).await;
 }

@@ -179,6 +179,10 @@ fn an_address_that_no_request_can_be_sent_to_is_a_mistake() {
             &expected,
         );
     }
+}
+
+#[test]
+fn an_address_of_the_environment_alone_is_judged_too() {
     let s3 = |name, value, expected: &str| {
         assert_told(
             "s3://b",

@@ -140,6 +140,8 @@ impl Strict {
                     return found.map(|format| Self { data, ..format });
                 }
                 b"fmt " if found.is_some() || size < 16 => return None,
+                // Of this one hound takes four bytes, whatever it has.
+                b"fact" if size != 4 => return None,
                 b"fmt " => {
                     found = Some(Self {
                         tag: u16_at(0),

@@ -4,7 +4,8 @@
 //! A name may be one whose servers never answer, and then the C library waits for many seconds, long
 //! after whoever asked has given up. So look-ups have threads of their own: in the runtime's pool they
 //! would keep out the work on files of every other job. And a name has one look-up at a time: who
-//! tries it again waits with it, so that there are no more of them than downloads.
+//! tries it again waits with it. A look-up may outlive the download that began it, so with ever new names
+//! that nobody answers for there can be more of them than downloads.
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ use std::{
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
 
-use super::guard::Guard;
+use super::{guard::Guard, threads::STACK};
 
 /// The system's resolver, less the addresses that the guard refuses.
 pub(super) struct Guarded {
@@ -86,6 +87,7 @@ impl LookUps {
         let (all, own) = (self.clone(), name.to_owned());
         thread::Builder::new()
             .name("look-up".into())
+            .stack_size(STACK)
             .spawn(move || {
                 // Port 0: the connector puts in the URL's.
                 let found = (own.as_str(), 0).to_socket_addrs();

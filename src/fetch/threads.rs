@@ -13,6 +13,10 @@ use tracing::Instrument;
 /// How many there are: downloads wait for the network, and hash on threads that may block.
 const COUNT: usize = 2;
 
+/// Of each, in bytes: the standard library's size. This process's default is that of threads on which
+/// headers of messages are read.
+pub(super) const STACK: usize = 2 << 20;
+
 /// A runtime of its own.
 #[derive(Debug)]
 pub(super) struct Threads(Option<Runtime>);
@@ -22,6 +26,7 @@ impl Threads {
         let runtime = Builder::new_multi_thread()
             .worker_threads(COUNT)
             .thread_name("download")
+            .thread_stack_size(STACK)
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))

@@ -154,6 +154,16 @@ impl Handler {
         let Some(outage) = self.outages.get(queue) else {
             return false;
         };
+        let dropped = message::dropped(&properties);
+        if dropped > message::dropped(&delivery.properties) {
+            let letter = &Sha256::of(&job.body).to_string()[..SHORT_DIGEST];
+            tracing::warn!(
+                letter,
+                queue,
+                dropped,
+                "the headers of a message are too large to go along; the largest stay behind"
+            );
+        }
         let waiter = OnceLock::new();
         let fails = |error: &QueueError| {
             let waiter = waiter.get_or_init(|| outage.waiter());

@@ -3,7 +3,7 @@
 use chrono::{SecondsFormat, Utc};
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
 use crate::settle::Death;
@@ -15,6 +15,14 @@ pub(super) const DETAIL: &str = "x-callvault-detail";
 pub(super) const FAILED_AT: &str = "x-callvault-failed-at";
 /// How often an event was dead and came back to work.
 const REPLAYS: &str = "x-callvault-replays";
+/// How many headers a message lost on its way, for they were too large to go along.
+const DROPPED: &str = "x-callvault-dropped-headers";
+const OWN: [&str; 6] = [ATTEMPT, REASON, DETAIL, FAILED_AT, REPLAYS, DROPPED];
+
+/// The most that the headers of a message may take that goes on, in bytes. They came in one frame of at most
+/// 128 KiB, which may have been full; so do callvault's own and the broker's with them, or the broker closes
+/// the connection at each try, for ever.
+const MOST_HEADERS: usize = 64 << 10;
 
 /// The longest detail, in bytes: headers are for reading, and a frame holds them all.
 const LONGEST_DETAIL: usize = 500;
@@ -47,6 +55,11 @@ pub fn replays(properties: &BasicProperties) -> u32 {
 /// find most of its attachments stored.
 pub fn seen_before(properties: &BasicProperties) -> bool {
     tries(properties).is_some() || replays(properties) > 0
+}
+
+/// How many headers were too large to go along, so far.
+pub(super) fn dropped(properties: &BasicProperties) -> u32 {
+    count(properties, DROPPED).unwrap_or(0)
 }
 
 fn count(properties: &BasicProperties, name: &str) -> Option<u32> {
@@ -110,23 +123,39 @@ pub fn fresh(message_id: Option<&str>) -> BasicProperties {
     }
 }
 
-/// A message's properties as they came, with headers added. Two are left out: an expiration would
-/// delete the message where it is to be kept, and a user id is refused from anyone but that user.
+/// A message's properties as they came, with headers added; of its own as many as fit, the small ones
+/// first. Two are left out: an expiration would delete the message where it is to be kept, and a user id is
+/// refused from anyone but that user.
 fn with<const N: usize>(
     came: &BasicProperties,
     headers: [(&str, AMQPValue); N],
 ) -> BasicProperties {
     let mut table = FieldTable::default();
-    if let Some(headers) = came.headers() {
-        for (name, value) in headers.inner() {
-            let stays = !LEFT_BEHIND.contains(&name.as_str())
-                && !LEFT_BEHIND_PREFIXES
-                    .iter()
-                    .any(|prefix| name.as_str().starts_with(prefix));
-            if stays {
-                table.insert(name.clone(), value.clone());
-            }
+    let foreign = came.headers().iter().flat_map(FieldTable::inner);
+    let mut foreign: Vec<_> = foreign
+        .filter(|(name, _)| !is_left_behind(name.as_str()))
+        .map(|(name, value)| {
+            (
+                !OWN.contains(&name.as_str()),
+                encoded(name, value),
+                name,
+                value,
+            )
+        })
+        .collect();
+    // callvault's own before any: nobody is to crowd its counts out.
+    foreign.sort_by_key(|&(foreign, size, ..)| (foreign, size));
+    let (mut taken, mut dropped) = (0, dropped(came));
+    for (_, size, name, value) in foreign {
+        if taken + size <= MOST_HEADERS {
+            taken += size;
+            table.insert(name.clone(), value.clone());
+        } else {
+            dropped = dropped.saturating_add(1);
         }
+    }
+    if dropped > 0 {
+        table.insert(DROPPED.into(), AMQPValue::LongUInt(dropped));
     }
     for (name, value) in headers {
         table.insert(name.into(), value);
@@ -153,6 +182,39 @@ fn with<const N: usize>(
     kept
 }
 
+fn is_left_behind(name: &str) -> bool {
+    LEFT_BEHIND.contains(&name)
+        || LEFT_BEHIND_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+/// How many bytes a header takes in a frame, at most.
+fn encoded(name: &ShortString, value: &AMQPValue) -> usize {
+    /// A type, and the longest value that is not made of others, or a length.
+    const PLAIN: usize = 1 + 8;
+    let mut size = 1 + name.as_str().len();
+    // Not by recursion: strangers say how deep it goes.
+    let mut left = vec![value];
+    while let Some(value) = left.pop() {
+        size += PLAIN;
+        match value {
+            AMQPValue::ShortString(text) => size += text.as_str().len(),
+            AMQPValue::LongString(text) => size += text.len(),
+            AMQPValue::ByteArray(bytes) => size += bytes.len(),
+            AMQPValue::FieldArray(values) => left.extend(values.as_slice()),
+            AMQPValue::FieldTable(table) => {
+                for (name, value) in table.inner() {
+                    size += 1 + name.as_str().len();
+                    left.push(value);
+                }
+            }
+            _ => {}
+        }
+    }
+    size
+}
+
 /// AMQP has eight integer types, and each client writes another.
 pub(super) fn as_integer(value: &AMQPValue) -> Option<i64> {
     match value {
@@ -169,7 +231,7 @@ pub(super) fn as_integer(value: &AMQPValue) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use lapin::types::ShortString;
+    use lapin::types::FieldArray;
 
     use super::*;
     use crate::settle::Reason;
@@ -242,5 +304,46 @@ mod tests {
         );
         assert_eq!(tries(&retried), Some(1));
         assert_eq!(tries(&came()), None);
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_are_left_behind_and_counted_and_the_counts_go_along() {
+        let text = |length: usize| AMQPValue::LongString("x".repeat(length).into());
+        let mut headers = FieldTable::default();
+        headers.insert("large".into(), text(60 << 10));
+        headers.insert("larger".into(), text(100 << 10));
+        headers.insert("traceparent".into(), text(55));
+        headers.insert(REPLAYS.into(), AMQPValue::LongUInt(2));
+        let names = |properties: &BasicProperties| {
+            let headers = properties.headers().as_ref().unwrap().inner();
+            let names = headers.keys().map(|name| name.as_str().to_owned());
+            names.collect::<Vec<_>>()
+        };
+        let once = retried(&fresh(None).with_headers(headers.clone()), 1);
+        assert_eq!(
+            names(&once),
+            ["large", "traceparent", ATTEMPT, DROPPED, REPLAYS]
+        );
+        assert_eq!((dropped(&once), dropped(&retried(&once, 2))), (1, 1));
+
+        // Crowded out by others that are smaller than any of callvault's.
+        for n in 0..20_000 {
+            headers.insert(format!("{n:x}").into(), AMQPValue::Void);
+        }
+        headers.insert(DETAIL.into(), text(70 << 10));
+        let crowded = retried(&fresh(None).with_headers(headers), 1);
+        assert_eq!((tries(&crowded), replays(&crowded)), (Some(1), 2));
+        assert!(dropped(&crowded) > 10_000);
+        assert!(!names(&crowded).contains(&DETAIL.to_owned()));
+    }
+
+    #[test]
+    fn what_a_header_takes_is_never_thought_less() {
+        let array = |value| AMQPValue::FieldArray(FieldArray::from(vec![value]));
+        let nested = (0..100).fold(AMQPValue::Void, |value, _| array(value));
+        assert!(encoded(&"a".into(), &nested) > 2 + 100 * 5);
+        let mut table = FieldTable::default();
+        table.insert("name".into(), AMQPValue::LongString("value".into()));
+        assert!(encoded(&"a".into(), &AMQPValue::FieldTable(table)) >= 2 + 5 + 5 + 10);
     }
 }

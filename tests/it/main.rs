@@ -27,6 +27,7 @@ mod failing;
 mod harness;
 mod hostile;
 mod mutated;
+mod publishing;
 mod reaching;
 mod retrying;
 mod stores;

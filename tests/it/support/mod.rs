@@ -23,6 +23,7 @@ pub(crate) mod script;
 pub(crate) mod servers;
 pub(crate) mod tls;
 pub(crate) mod wait;
+pub(crate) mod wire;
 pub(crate) mod worker;
 pub(crate) mod world;
 

@@ -82,7 +82,7 @@ fn read_url(path: &Path) -> Option<String> {
 }
 
 /// The `host:port` of a URL.
-fn address(url: &str) -> String {
+pub(crate) fn address(url: &str) -> String {
     let authority = url.split("//").nth(1).unwrap().split('/').next().unwrap();
     authority.rsplit('@').next().unwrap().to_owned()
 }

@@ -11,10 +11,11 @@ use std::{env, io, os::unix::process::CommandExt, process::Command};
 /// An unoptimized build takes several times as much.
 const BUILD: usize = if cfg!(debug_assertions) { 6 } else { 1 };
 
-/// For the AMQP client's thread, in bytes.
+/// For the AMQP client's thread, in bytes. To read what a frame can hold takes 30 to 50 MiB of it, as measured, and
+/// four to six times that unoptimized.
 const CLIENT: usize = BUILD * (128 << 20);
 
-/// For the runtime's threads, in bytes.
+/// For the runtime's threads, in bytes. To clone takes 4 to 8 MiB, to write 8 to 16.
 pub(crate) const RUNTIME: usize = BUILD * (32 << 20);
 
 const VARIABLE: &str = "RUST_MIN_STACK";

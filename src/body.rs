@@ -39,7 +39,7 @@ const BELIEVED: u64 = 16 << 20;
 const FIRST_STEP: u64 = 4 << 20;
 /// The longest step, in bytes.
 const LONGEST_STEP: u64 = 64 << 20;
-/// Events up to this many bytes do not count: thousands of times as long as any but a hostile one.
+/// Events up to this many bytes do not count: a hundred times as long as the provider's own.
 const SHORT_EVENT: usize = 256 << 10;
 /// What an event takes while it is at work, in multiples of its body: as it came, taken apart, its URLs as
 /// they are written, its entries, and its manifest twice.

@@ -3,6 +3,7 @@ use futures_util::FutureExt;
 use std::{sync::Arc, time::Duration};
 
 use super::*;
+use crate::config::Limits;
 
 fn budget(memory: u64, spool: u64) -> Budget {
     Budget::new(&Limits {

@@ -1,0 +1,146 @@
+//! What the jobs of a worker may use together: memory for bodies, memory for work on them, room on disk.
+
+use std::{
+    fs::{File, Permissions},
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    BELIEVED, Chunks, FIRST_STEP, MEMORY_LIMIT, Share, Sink, WriteError, Writer, blocking,
+    pool::Pool,
+};
+use crate::{config::Limits, digest::Hasher};
+
+/// Events up to this many bytes do not count: a hundred times as long as the provider's own.
+const SHORT_EVENT: usize = 256 << 10;
+/// What an event takes while it is at work, in multiples of its body: as it came, taken apart, its URLs as
+/// they are written, its entries, and its manifest twice.
+const EVENT_GROWS: u64 = 10;
+/// What long events may take together, in bytes; one that takes more is at work alone.
+pub(super) const LONG_EVENTS: u64 = 128 << 20;
+
+/// What all jobs of a worker may use at once.
+///
+/// No job waits here for a share while it holds another that somebody else may wait for. A body that
+/// finds no room is given up, and begun again once there is ([`WriteError::NoRoom`]); working memory is
+/// held only by work that ends by itself.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// Bodies in memory.
+    pub(super) bodies: Pool,
+    /// Parsed trees, and parts on their way to a store.
+    pub(super) work: Pool,
+    /// Bodies in temporary files.
+    pub(super) spool: Pool,
+    /// Events that are no attachments' bytes, and long all the same.
+    pub(super) events: Pool,
+    spool_dir: Arc<PathBuf>,
+}
+
+impl Budget {
+    /// The budget of a worker: a quarter of the memory for bodies, which have the spool too, the rest
+    /// for work on them.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            bodies: Pool::new(limits.memory / 4),
+            work: Pool::new(limits.memory - limits.memory / 4),
+            spool: Pool::new(limits.spool),
+            events: Pool::new(LONG_EVENTS),
+            spool_dir: Arc::new(limits.spool_dir.clone()),
+        }
+    }
+
+    /// Whether a temporary file can be made, and written, in the spool folder. Blocking.
+    pub fn try_spool(dir: &Path) -> io::Result<()> {
+        nameless(dir)?.write_all(&[0])
+    }
+
+    /// Waits until an event of so many bytes may be worked on: long ones take turns, so that a few hundred
+    /// megabytes of them do not become gigabytes. Short ones never wait, least of all for long ones.
+    pub async fn event(&self, bytes: usize) -> io::Result<Option<Share>> {
+        if bytes <= SHORT_EVENT {
+            return Ok(None);
+        }
+        let share = self.events.take(bytes as u64 * EVENT_GROWS).await?;
+        Ok(Some(share))
+    }
+
+    /// Waits for working memory. Whoever holds a share must not wait for another.
+    pub async fn work(&self, bytes: u64) -> io::Result<Share> {
+        self.work.take(bytes).await
+    }
+
+    /// The most working memory that there is, in bytes.
+    pub fn most_work(&self) -> u64 {
+        self.work.bytes()
+    }
+
+    /// Waits for room in the spool. Whoever holds a body must not wait for room for another.
+    pub async fn room(&self, bytes: u64) -> io::Result<Share> {
+        self.spool.take(bytes).await
+    }
+
+    /// A writer for a body of which `expected` bytes are announced and at most `most` will be taken,
+    /// or fewer where the whole spool holds fewer. `room` was waited for after a first try.
+    pub async fn writer(
+        &self,
+        expected: Option<u64>,
+        most: u64,
+        room: Option<Share>,
+    ) -> Result<Writer, WriteError> {
+        let most = most.min(self.spool.bytes());
+        let sink = match room {
+            Some(room) => self.spool_file(room).await?,
+            None if expected.is_some_and(|length| length > MEMORY_LIMIT) => {
+                let bytes = expected.unwrap_or(most).min(most).min(BELIEVED);
+                self.spool_file(self.room_now(bytes)?).await?
+            }
+            // Without a length, memory is taken for the most that would stay there.
+            None => match self.bodies.try_take(expected.unwrap_or(MEMORY_LIMIT)) {
+                Some(share) => Sink::Memory {
+                    chunks: Chunks::default(),
+                    share,
+                },
+                None => {
+                    self.spool_file(self.room_now(expected.unwrap_or(FIRST_STEP).min(most))?)
+                        .await?
+                }
+            },
+        };
+        Ok(Writer {
+            budget: self.clone(),
+            sink,
+            hasher: Hasher::default(),
+            len: 0,
+            most,
+            announced: expected.map(|length| length.min(most)),
+        })
+    }
+
+    pub(super) fn room_now(&self, bytes: u64) -> Result<Share, WriteError> {
+        self.spool
+            .try_take(bytes)
+            .ok_or(WriteError::NoRoom { bytes })
+    }
+
+    pub(super) async fn spool_file(&self, room: Share) -> io::Result<Sink> {
+        let dir = Arc::clone(&self.spool_dir);
+        let file = blocking(move || nameless(&dir)).await?;
+        Ok(Sink::Spool {
+            file,
+            batch: Chunks::default(),
+            room,
+        })
+    }
+}
+
+/// A file without a name, and its owner's alone: by itself it has what the process's umask leaves, and whoever
+/// may look at the process's open files could open it.
+fn nameless(dir: &Path) -> io::Result<File> {
+    let file = tempfile::tempfile_in(dir)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}

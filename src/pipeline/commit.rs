@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::{Archivist, Fault, Job, Stop, about::manifest_about};
+use super::{Archivist, Fault, Job, Stop, about::manifest_about, judge::aside};
 use crate::{
     attachment::manifest_key,
     event::CallAnalyzed,
@@ -29,7 +29,8 @@ impl Archivist {
     ) -> Result<(), Stop> {
         let key = manifest_key(call);
         let manifest = Manifest::new(call, job.attempt, self.include_event, entries, &self.worker);
-        let json = manifest.to_json().map_err(|source| Fault::Manifest {
+        let json = aside(call.body.get().len(), || manifest.to_json());
+        let json = json.map_err(|source| Fault::Manifest {
             key: key.clone(),
             source,
         })?;
@@ -90,7 +91,8 @@ impl Archivist {
 /// Reads a manifest that is there; [`Stop::Duplicate`] where it is complete, [`Stop::Taken`] where it is
 /// another event's.
 fn parse_known(call: &CallAnalyzed, key: &str, found: &Found) -> Result<Known, Stop> {
-    let known = Known::parse(&found.bytes).map_err(|source| Fault::Manifest {
+    let known = aside(found.bytes.len(), || Known::parse(&found.bytes));
+    let known = known.map_err(|source| Fault::Manifest {
         key: key.into(),
         source,
     })?;

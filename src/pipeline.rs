@@ -133,8 +133,11 @@ impl Archivist {
         if job.is_late() {
             return Err(Fault::Late.into());
         }
-        let planned = self.planner.plan(call);
-        let order = order::begin(&planned, Utc::now());
+        let (planned, order) = aside(job.body.len(), || {
+            let planned = self.planner.plan(call);
+            let order = order::begin(&planned, Utc::now());
+            (planned, order)
+        });
         let keeping = order.into_iter().map(async |at| {
             let planned = &planned[at];
             let stored = known.as_ref().and_then(|known| known.stored(at, planned));

@@ -91,14 +91,18 @@ impl Archivist {
 /// Reads a manifest that is there; [`Stop::Duplicate`] where it is complete, [`Stop::Taken`] where it is
 /// another event's.
 fn parse_known(call: &CallAnalyzed, key: &str, found: &Found) -> Result<Known, Stop> {
-    let known = aside(found.bytes.len(), || Known::parse(&found.bytes));
-    let known = known.map_err(|source| Fault::Manifest {
+    let (known, is_ours) = aside(found.bytes.len(), || {
+        let known = Known::parse(&found.bytes)?;
+        // A webhook that is sent again may be written otherwise, and its URLs signed anew. But whoever lists
+        // other attachments under the same ids is not archived by that, and must not pass for it.
+        let is_ours = known.is_of(call.sha256) || known.lists(call);
+        Ok((known, is_ours))
+    })
+    .map_err(|source| Fault::Manifest {
         key: key.into(),
         source,
     })?;
-    // A webhook that is sent again may be written otherwise, and its URLs signed anew. But whoever lists
-    // other attachments under the same ids is not archived by that, and must not pass for it.
-    if !known.is_of(call.sha256) && !known.lists(call) {
+    if !is_ours {
         return Err(Stop::Taken);
     }
     match known.status {

@@ -91,3 +91,30 @@ async fn elsewhere<T: Send + 'static>(
     let (kind, body) = (Arc::clone(kind), body.clone());
     blocking(move || look(&kind.check, &body)).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn while_a_long_event_is_taken_apart_the_only_thread_goes_on_with_other_tasks() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let heard = runtime.spawn(async move {
+            tokio::spawn(async move { sender.send(()) });
+            // Longer than any machine takes; blocked, it would never come.
+            aside(SHORT + 1, || receiver.recv_timeout(Duration::from_secs(20)))
+        });
+        assert_eq!(runtime.block_on(heard).unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn where_there_is_but_one_thread_it_is_done_there() {
+        assert_eq!(aside(SHORT + 1, || 7), 7);
+    }
+}

@@ -176,6 +176,7 @@ impl Worker {
                             Ok(place) if waiting.is_empty() => self.start(delivery, arrived, place),
                             _ => {
                                 let due = due_of(&delivery.data, Utc::now());
+                                tracing::debug!(%due, "a delivery waits for a place");
                                 waiting.push(due, (delivery, arrived));
                             }
                         }

@@ -38,7 +38,8 @@ const SMALL_BODY: u64 = 64 << 20;
 ///
 /// No job waits here for a share while it holds another that somebody else may wait for. A body that
 /// finds no room is given up, and begun again once there is ([`WriteError::NoRoom`]); working memory is
-/// held only by work that ends by itself. And nothing small waits for anything large ([`Pool`]).
+/// held only by work that ends by itself. And nothing small waits for anything large
+/// (`Pool`).
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// Bodies in memory.

@@ -1,5 +1,6 @@
 //! Something that there is so much of, in bytes, and shares of it: who waits for one, and for whom.
 
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
+
+pub use self::share::Share;
 
 /// Shares are whole multiples of this, in bytes.
 pub(super) const UNIT: u64 = 4 << 10;
@@ -63,13 +66,6 @@ struct Waiter {
 enum Size {
     Small,
     Large,
-}
-
-/// A share of a [`Budget`](super::Budget), given back when dropped.
-#[derive(Debug)]
-pub struct Share {
-    pool: Pool,
-    bytes: u64,
 }
 
 impl Pool {
@@ -168,10 +164,7 @@ impl Pool {
 
     fn grant(&self, state: &mut State, bytes: u64) -> Share {
         state.class(self.size(bytes)).taken += bytes;
-        Share {
-            pool: self.clone(),
-            bytes,
-        }
+        Share::new(self, bytes)
     }
 
     /// Gives what is free to those who wait for it.
@@ -225,52 +218,5 @@ impl Drop for Place<'_> {
         if gave_up {
             self.pool.serve();
         }
-    }
-}
-
-impl Share {
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Takes so much more, if nobody has to wait for it; a small share may become a large one by that.
-    pub(super) fn try_grow(&mut self, more: u64) -> bool {
-        let bytes = self.pool.rounded(self.bytes + more);
-        let (before, after) = (self.pool.size(self.bytes), self.pool.size(bytes));
-        let mut state = self.pool.state();
-        // Judged as if what it has already were free.
-        state.class(before).taken -= self.bytes;
-        let fits = state.class(after).waiting.is_empty() && self.pool.fits(&state, bytes);
-        let now = if fits {
-            (after, bytes)
-        } else {
-            (before, self.bytes)
-        };
-        state.class(now.0).taken += now.1;
-        drop(state);
-        self.bytes = now.1;
-        fits
-    }
-
-    /// Gives back what is not needed for `bytes`.
-    pub(super) fn shrink(&mut self, bytes: u64) {
-        let bytes = self.pool.rounded(bytes).min(self.bytes);
-        {
-            let mut state = self.pool.state();
-            state.class(self.pool.size(self.bytes)).taken -= self.bytes;
-            state.class(self.pool.size(bytes)).taken += bytes;
-        }
-        self.bytes = bytes;
-        self.pool.serve();
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        {
-            let mut state = self.pool.state();
-            state.class(self.pool.size(self.bytes)).taken -= self.bytes;
-        }
-        self.pool.serve();
     }
 }

@@ -1,4 +1,9 @@
 //! Who goes first among those that wait: whose URL expires first. Pure.
+//!
+//! What waits in one worker for long, and has downloads before it: deliveries for a place, after a broken
+//! connection; an event's attachments, where it has more than are under way at once; downloads for room in the
+//! spool. All three go by [`due`]. Long events take turns as they came, for nobody has seen their URLs yet. What
+//! waits later, for a processor, memory or a store, has its bytes: that too goes as it came.
 
 use std::panic::catch_unwind;
 

@@ -13,6 +13,7 @@ mod threads;
 
 use std::{io, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use reqwest::{
     Certificate, Client, Response, StatusCode,
     header::{
@@ -154,12 +155,13 @@ impl Downloads {
         let mut pause = FIRST_PAUSE;
         let mut tried = 0;
         let mut room = None;
+        let due = expiry::due(url, Utc::now());
         loop {
             let late = |_| Err(FetchError::Late);
             let fetched = self.try_fetch(url, most, budget, room.take());
             match timeout_at(deadline, fetched).await.unwrap_or_else(late) {
                 Err(FetchError::NoRoom { bytes }) => {
-                    room = Some(wait_for_room(budget, bytes, deadline).await?);
+                    room = Some(wait_for_room(budget, bytes, due, deadline).await?);
                 }
                 Err(error) if error.class() == Class::MayPass && tried + 1 < TRIES => {
                     let asked = error.retry_after().unwrap_or_default().max(pause);
@@ -238,9 +240,10 @@ fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
 async fn wait_for_room(
     budget: &Budget,
     bytes: u64,
+    due: DateTime<Utc>,
     deadline: Instant,
 ) -> Result<Share, FetchError> {
-    match timeout_at(deadline, budget.room(bytes)).await {
+    match timeout_at(deadline, budget.room(bytes, due)).await {
         Ok(room) => room.map_err(FetchError::Local),
         Err(_) => Err(FetchError::NoRoom { bytes }),
     }

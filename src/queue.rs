@@ -13,6 +13,7 @@ mod refusal;
 mod session;
 mod suspects;
 pub mod topology;
+mod waiting;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,5 +1,7 @@
 //! What one job's misfortune means for the others. (The pipeline's own story is told in `tests/it`.)
 
+mod sharing;
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,4 +1,4 @@
-//! How a body gets into a bucket: small ones in one request, large ones in parts.
+//! How a body gets into a bucket: in one request, the largest in parts, into a folder as a file.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -7,42 +7,91 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{
     Attribute, AttributeValue, Error as BackendError, MultipartUpload, ObjectStoreExt, PutMode,
-    PutMultipartOptions, PutPayload, path::Path,
+    PutMultipartOptions, UploadPart, path::Path,
 };
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-use super::{About, Bucket, Cause, EVENT_SHA256, Put, Stored, caught};
+use super::{
+    About, Bucket, Cause, EVENT_SHA256, Payload, Put, Stored, caught, folder::Written, open::Sends,
+    outgoing::Outgoing, uploads::Uploads,
+};
 use crate::{
-    body::{Body, Budget, Share, WriteError},
+    body::{Body, Budget, PIECE, Share, WriteError},
     digest::{Hasher, Sha256},
     telemetry,
 };
 
-/// A body up to this many bytes is one PUT: create-if-absent, and a single request.
-const SINGLE_PUT: u64 = 16 << 20;
-/// One part of a multipart upload, in bytes. All parts but the last are of this size, as some
-/// stores ask for; 10,000 of them, as many as S3 allows, hold 80 GiB.
-const PART: u64 = 8 << 20;
+/// How a body is cut up for a store.
+struct Bounds {
+    /// A body up to this many bytes is one PUT: create-if-absent, and a single request.
+    single: u64,
+    /// One part of a multipart upload, in bytes. All parts but the last are of this size, as some stores ask for;
+    /// S3 allows 10,000 of them.
+    part: u64,
+}
+
+/// Streamed: an hour of speech (16 kHz, 8 bit) is one request. What a line that breaks down costs is at most so much once
+/// more; on the slowest line that is reckoned with it takes four minutes. No proxy's usual limit for a body (100 MB) is in
+/// the way. 10,000 parts hold 156 GiB.
+const STREAMED: Bounds = Bounds {
+    single: 64 << 20,
+    part: 16 << 20,
+};
+/// As bytes in memory.
+const IN_MEMORY: Bounds = Bounds {
+    single: 16 << 20,
+    part: 8 << 20,
+};
+/// Memory of a request that streams from a file, in bytes: what its connection holds.
+const STREAM: u64 = 2 * PIECE as u64;
 /// Parts of one upload in flight.
 const PARTS_IN_FLIGHT: usize = 2;
 /// What one request reads of an object, in bytes.
 const RANGE: usize = 8 << 20;
 
+/// What was sent of a body, and waits for its name.
+#[derive(Debug)]
+pub(super) enum Sent {
+    Parts(Unfinished),
+    File(Written),
+}
+
 impl Bucket {
-    /// Writes a body where nothing is yet.
+    /// Writes a body where nothing is yet. What was tried before may be there although the answer was lost, or a store
+    /// that refused it closed the connection while it was sent: before a large one is sent `again`, it is looked for.
     pub(super) async fn put_new(
         &self,
         path: &Path,
         body: &Body,
         about: &About,
         budget: &Budget,
+        again: bool,
     ) -> Result<Put, Cause> {
-        if body.len() <= SINGLE_PUT {
-            self.put_whole(path, body, about, budget).await
-        } else {
-            self.put_parts(path, body, about, budget).await
+        let in_parts = self.uploads.folder().is_none() && body.len() > self.bounds().single;
+        if (in_parts || again && body.chunks().is_none())
+            && let Some(put) = self.found(path, body).await?
+        {
+            return Ok(put);
         }
+        if in_parts {
+            self.put_parts(path, body, about, budget).await
+        } else {
+            self.put_whole(path, body, about, budget).await
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        match self.sends {
+            Sends::Streams { .. } => STREAMED,
+            Sends::Bytes => IN_MEMORY,
+        }
+    }
+
+    /// What a write would come to, by what is there already.
+    async fn found(&self, path: &Path, body: &Body) -> Result<Option<Put>, Cause> {
+        let same = self.holds(path, body).await?;
+        Ok(same.map(|same| if same { Put::Stored } else { Put::Occupied }))
     }
 
     async fn put_whole(
@@ -52,20 +101,37 @@ impl Bucket {
         about: &About,
         budget: &Budget,
     ) -> Result<Put, Cause> {
-        let (payload, _share) = self.payload(body, budget).await?;
-        match self.write(path, payload, about, PutMode::Create).await {
+        let written = match self.as_file(path, body).await {
+            Ok(Some(file)) => file.create().await,
+            Ok(None) => {
+                self.write_whole(path, body, about, PutMode::Create, budget)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        match written {
             Ok(()) => Ok(Put::Stored),
             // Taken: by another worker, by an earlier attempt, or by this very request, whose answer
             // was lost and which the client sent again.
-            Err(BackendError::AlreadyExists { .. }) => {
-                match self.holds(path, body).await? {
-                    Some(true) => Ok(Put::Stored),
-                    Some(false) => Ok(Put::Occupied),
-                    // S3 refuses one of two writers at the same time, of which the other then failed.
-                    None => Err(io::Error::other("refused for an object that is not there").into()),
-                }
+            Err(Cause::Backend(BackendError::AlreadyExists { .. })) => {
+                // S3 refuses one of two writers at the same time, of which the other then failed.
+                let nothing = || io::Error::other("refused for an object that is not there");
+                let found = self.found(path, body).await?;
+                Ok(found.ok_or_else(nothing)?)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A body that lies in a file, as a file of this bucket's folder, where it is one.
+    async fn as_file(&self, path: &Path, body: &Body) -> Result<Option<Written>, Cause> {
+        match &self.uploads {
+            Uploads::Folder { files, .. } if body.chunks().is_none() => {
+                self.there()?;
+                let written = Written::new(files, path, body, &self.tidying).await?;
+                Ok(Some(written))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -76,26 +142,25 @@ impl Bucket {
         about: &About,
         budget: &Budget,
     ) -> Result<Put, Cause> {
-        if let Some(same) = self.holds(path, body).await? {
-            return Ok(if same { Put::Stored } else { Put::Occupied });
-        }
         let upload = self.send(path, body, about, budget).await?;
         // Sending may have taken minutes. Completing writes over what came to be there meanwhile.
-        if let Some(same) = self.holds(path, body).await? {
-            return Ok(if same { Put::Stored } else { Put::Occupied });
+        if let Some(put) = self.found(path, body).await? {
+            return Ok(put);
         }
-        self.complete(upload, path, body).await?;
+        self.complete(Sent::Parts(upload), path, body).await?;
         Ok(Put::Stored)
     }
 
     /// Completes an upload. Where that fails, it may have succeeded all the same: the answer was lost,
     /// the client asked again, and there was no such upload any more. So it is looked for.
-    pub(super) async fn complete(
-        &self,
-        mut upload: Unfinished,
-        path: &Path,
-        body: &Body,
-    ) -> Result<(), Cause> {
+    pub(super) async fn complete(&self, sent: Sent, path: &Path, body: &Body) -> Result<(), Cause> {
+        let mut upload = match sent {
+            Sent::Parts(upload) => upload,
+            Sent::File(file) => {
+                self.there()?;
+                return file.replace().await;
+            }
+        };
         let Err(error) = upload.complete().await else {
             return Ok(());
         };
@@ -106,45 +171,60 @@ impl Bucket {
         Err(error.into())
     }
 
-    /// Sends the parts of a large body; a small one has none.
+    /// Sends the parts of a large body, or writes it beside where it is to be; a small one has nothing to be sent.
     pub(super) async fn send_large(
         &self,
         path: &Path,
         body: &Body,
         about: &About,
         budget: &Budget,
-    ) -> Result<Option<Unfinished>, Cause> {
-        if body.len() <= SINGLE_PUT {
+    ) -> Result<Option<Sent>, Cause> {
+        if self.uploads.folder().is_some() {
+            return Ok(self.as_file(path, body).await?.map(Sent::File));
+        }
+        if body.len() <= self.bounds().single {
             return Ok(None);
         }
-        self.send(path, body, about, budget).await.map(Some)
+        let upload = self.send(path, body, about, budget).await?;
+        Ok(Some(Sent::Parts(upload)))
     }
 
-    /// Writes a small body over whatever is there.
-    pub(super) async fn write_small(
+    /// Writes a body in one request.
+    pub(super) async fn write_whole(
         &self,
         path: &Path,
         body: &Body,
         about: &About,
+        mode: PutMode,
         budget: &Budget,
     ) -> Result<(), Cause> {
         let (payload, _share) = self.payload(body, budget).await?;
-        self.write(path, payload, about, PutMode::Overwrite).await?;
+        self.write(path, payload, about, mode).await?;
         Ok(())
     }
 
-    /// A small body's bytes, and the memory that they take where they come from a file.
+    /// What one request sends, and the memory that it takes beside the body's own.
     async fn payload(
         &self,
         body: &Body,
         budget: &Budget,
-    ) -> Result<(PutPayload, Option<Share>), Cause> {
-        if let Some(chunks) = body.chunks() {
-            return Ok((chunks.iter().cloned().collect(), None));
-        }
-        let share = budget.work(body.len()).await?;
-        let len = usize::try_from(body.len()).map_err(io::Error::other)?;
-        Ok((body.range(0, len).await?.into(), Some(share)))
+    ) -> Result<(Payload, Option<Share>), Cause> {
+        let in_memory = body.chunks();
+        let takes = match (in_memory, &self.sends) {
+            (Some(_), _) => 0,
+            (None, Sends::Streams { .. }) => STREAM.min(body.len()),
+            (None, Sends::Bytes) => body.len(),
+        };
+        let share = budget.work(takes).await?;
+        let payload = match (in_memory, &self.sends) {
+            (_, Sends::Streams { .. }) => Payload::Body(Outgoing::whole(body)),
+            (Some(chunks), Sends::Bytes) => Payload::Bytes(chunks.iter().cloned().collect()),
+            (None, Sends::Bytes) => {
+                let len = usize::try_from(body.len()).map_err(io::Error::other)?;
+                Payload::Bytes(body.range(0, len).await?.into())
+            }
+        };
+        Ok((payload, Some(share)))
     }
 
     /// Sends all parts; the upload is still to be completed.
@@ -159,16 +239,68 @@ impl Bucket {
             attributes: self.attributes(about),
             ..Default::default()
         };
-        self.there()?;
-        let upload = self.store.put_multipart_opts(path, options).await?;
+        let store = match &self.sends {
+            Sends::Streams { parts, .. } => parts,
+            Sends::Bytes => &self.store,
+        };
+        let upload = store.put_multipart_opts(path, options).await?;
         let mut upload = Unfinished {
             upload: Some(upload),
             tidying: self.tidying.clone(),
         };
         if let Some(upload) = &mut upload.upload {
-            send_parts(&mut **upload, body, budget).await?;
+            self.send_parts(&mut **upload, body, budget).await?;
         }
         Ok(upload)
+    }
+
+    /// Sends a body's parts, a few at a time, each holding its memory until the store has it.
+    async fn send_parts(
+        &self,
+        upload: &mut dyn MultipartUpload,
+        body: &Body,
+        budget: &Budget,
+    ) -> Result<(), Cause> {
+        let mut in_flight = stream::FuturesUnordered::new();
+        let mut at = 0;
+        while at < body.len() {
+            if in_flight.len() >= PARTS_IN_FLIGHT {
+                in_flight.try_next().await?;
+            }
+            let len = self.bounds().part.min(body.len() - at);
+            let takes = match self.sends {
+                Sends::Streams { .. } => STREAM,
+                Sends::Bytes => len,
+            };
+            // Waited for beside the parts in flight, whose memory comes free only as they are polled.
+            let share = loop {
+                tokio::select! {
+                    share = budget.work(takes) => break share?,
+                    Some(sent) = in_flight.next() => sent?,
+                }
+            };
+            let part: UploadPart = match self.sends {
+                Sends::Streams { signed, .. } => {
+                    let mut part = Outgoing::part(body, at, len);
+                    if signed {
+                        part = part.hashed().await?;
+                    }
+                    Box::pin(part.during(|stand_in| upload.put_part(stand_in)))
+                }
+                Sends::Bytes => {
+                    let len = usize::try_from(len).map_err(io::Error::other)?;
+                    upload.put_part(body.range(at, len).await?.into())
+                }
+            };
+            in_flight.push(async move {
+                part.await?;
+                drop(share);
+                Ok::<(), Cause>(())
+            });
+            at += len;
+        }
+        while in_flight.try_next().await?.is_some() {}
+        Ok(())
     }
 
     /// Whether an object has these very bytes; `None` where there is no object.
@@ -319,39 +451,4 @@ fn aborting() -> ExponentialBuilder {
         .with_jitter()
         .without_max_times()
         .with_total_delay(Some(Duration::from_hours(1)))
-}
-
-/// Sends a body's parts, a few at a time, each holding its memory until the store has it.
-async fn send_parts(
-    upload: &mut dyn MultipartUpload,
-    body: &Body,
-    budget: &Budget,
-) -> Result<(), Cause> {
-    let mut in_flight = stream::FuturesUnordered::new();
-    let mut at = 0;
-    while at < body.len() {
-        if in_flight.len() >= PARTS_IN_FLIGHT {
-            in_flight.try_next().await?;
-        }
-        let len = PART.min(body.len() - at);
-        // Waited for beside the parts in flight, whose memory comes free only as they are polled.
-        let share = loop {
-            tokio::select! {
-                share = budget.work(len) => break share?,
-                Some(sent) = in_flight.next() => sent?,
-            }
-        };
-        let bytes = body
-            .range(at, usize::try_from(len).map_err(io::Error::other)?)
-            .await?;
-        let part = upload.put_part(bytes.into());
-        in_flight.push(async move {
-            part.await?;
-            drop(share);
-            Ok::<(), Cause>(())
-        });
-        at += len;
-    }
-    while in_flight.try_next().await?.is_some() {}
-    Ok(())
 }

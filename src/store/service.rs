@@ -1,0 +1,124 @@
+//! What carries the stores' requests: the place where bodies take the place of their stand-ins.
+
+use std::{error::Error, io, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::BodyExt;
+use object_store::client::{
+    HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
+    HttpService,
+};
+use reqwest::{Body, Client, Request, header::CONTENT_LENGTH};
+
+use super::outgoing::{Outgoing, is_stand_in};
+
+/// The slowest line on which a body may go up, in bytes a second: its request has that much more time.
+const SLOWEST: u64 = 256 << 10;
+
+/// Sends what the store library asks to be sent.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) client: Client,
+    /// The longest that a request may take, but for its body.
+    pub(super) timeout: Option<Duration>,
+}
+
+#[async_trait]
+impl HttpService for Service {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (parts, body) = request.into_parts();
+        let url = parts.uri.to_string().parse().map_err(refused)?;
+        let mut request = Request::new(parts.method, url);
+        *request.headers_mut() = parts.headers;
+        let payload = payload(body).await?;
+        match stood_for(&payload).map_err(refused)? {
+            None => *request.body_mut() = Some(real(payload)),
+            Some(outgoing) => {
+                // By this the other side knows where the body ends, and it was signed.
+                let declared = request.headers().get(CONTENT_LENGTH);
+                if declared.is_none_or(|length| length != outgoing.len().to_string().as_str()) {
+                    return Err(refused("a body that is not as long as its request says"));
+                }
+                let longer = Duration::from_secs(outgoing.len() / SLOWEST);
+                *request.timeout_mut() = self.timeout.map(|time| time + longer);
+                *request.body_mut() = Some(Body::wrap_stream(outgoing.pieces()));
+            }
+        }
+        let response = self.client.execute(request).await.map_err(failed)?;
+        let (parts, body) = hyper::Response::<Body>::from(response).into_parts();
+        let body = HttpResponseBody::new(body.map_err(failed));
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+/// The bytes that a request of the library's has: they are all there.
+async fn payload(mut body: HttpRequestBody) -> Result<Vec<Bytes>, HttpError> {
+    let mut payload = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(bytes) = frame?.into_data() {
+            payload.push(bytes);
+        }
+    }
+    Ok(payload)
+}
+
+/// The body that a payload stands for, if it does. Part of one, or one that is not here, is never sent.
+fn stood_for(payload: &[Bytes]) -> Result<Option<Outgoing>, &'static str> {
+    let stand_ins = payload.iter().filter(|bytes| is_stand_in(bytes)).count();
+    if stand_ins == 0 {
+        return Ok(None);
+    }
+    let len: u64 = payload.iter().map(|bytes| bytes.len() as u64).sum();
+    match Outgoing::here() {
+        Some(outgoing) if stand_ins == payload.len() && outgoing.len() == len => Ok(Some(outgoing)),
+        _ => Err("a body was to be sent that is not at hand"),
+    }
+}
+
+fn real(mut payload: Vec<Bytes>) -> Body {
+    match payload.len() {
+        0 => Body::from(Bytes::new()),
+        1 => Body::from(payload.remove(0)),
+        _ => Body::wrap_stream(stream::iter(payload.into_iter().map(Ok::<_, io::Error>))),
+    }
+}
+
+/// What is wrong with a request before it is sent; it will be so with the next try.
+fn refused(error: impl Into<Box<dyn Error + Send + Sync>>) -> HttpError {
+    HttpError::new_boxed(HttpErrorKind::Unknown, error.into())
+}
+
+/// What the library goes by when it decides whether to try again; as its own service tells it.
+fn failed(error: reqwest::Error) -> HttpError {
+    let known = if error.is_timeout() {
+        Some(HttpErrorKind::Timeout)
+    } else if error.is_connect() {
+        Some(HttpErrorKind::Connect)
+    } else if error.is_decode() {
+        Some(HttpErrorKind::Decode)
+    } else {
+        let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+        causes.find_map(kind)
+    };
+    // The library names the URL itself, where it may be told.
+    HttpError::new(known.unwrap_or(HttpErrorKind::Unknown), error.without_url())
+}
+
+fn kind(cause: &(dyn Error + 'static)) -> Option<HttpErrorKind> {
+    use io::ErrorKind as Io;
+    if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+        if error.is_closed() || error.is_incomplete_message() || error.is_body_write_aborted() {
+            return Some(HttpErrorKind::Request);
+        }
+        return error.is_timeout().then_some(HttpErrorKind::Timeout);
+    }
+    match cause.downcast_ref::<io::Error>()?.kind() {
+        Io::TimedOut => Some(HttpErrorKind::Timeout),
+        Io::ConnectionAborted | Io::ConnectionReset | Io::BrokenPipe | Io::UnexpectedEof => {
+            Some(HttpErrorKind::Interrupted)
+        }
+        _ => None,
+    }
+}

@@ -122,3 +122,86 @@ fn kind(cause: &(dyn Error + 'static)) -> Option<HttpErrorKind> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::{PutPayload, client::HttpClient};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{body::Body as Attachment, store::tests::body_of};
+
+    /// Offers a payload to a server that answers nobody, and says whether it was even called.
+    async fn offered(body: &Attachment, payload: PutPayload, length: u64) -> (String, bool) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = HttpClient::new(Service {
+            client: Client::builder().no_proxy().build().unwrap(),
+            timeout: Some(Duration::from_secs(1)),
+        });
+        let mut request = HttpRequest::new(payload.into());
+        *request.method_mut() = reqwest::Method::PUT;
+        let url = format!("http://{}/", server.local_addr().unwrap());
+        *request.uri_mut() = url.parse().unwrap();
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        let sent = Outgoing::whole(body).during(|_| client.execute(request));
+        tokio::select! {
+            answer = sent => (answer.unwrap_err().source().unwrap().to_string(), false),
+            _ = server.accept() => (String::new(), true),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stand_in_is_sent_as_its_body_or_not_at_all() {
+        let body = body_of(&vec![1; 200_000]).await;
+        let other = body_of(&vec![1; 200_001]).await;
+        let of = |body: &Attachment| {
+            let mut payload = PutPayload::default();
+            let kept = Outgoing::whole(body).during(|stand_in| {
+                payload = stand_in;
+                std::future::ready(())
+            });
+            drop(kept);
+            payload
+        };
+        let parts = |payload: &PutPayload| payload.iter().cloned().collect::<Vec<_>>();
+        assert!(offered(&body, of(&body), 200_000).await.1);
+        assert!(offered(&body, Bytes::from_static(b"x").into(), 1).await.1);
+
+        let stand_in = of(&body);
+        let real = [&parts(&stand_in)[..], &[Bytes::from_static(b"x")]].concat();
+        let sliced = parts(&stand_in)[0].slice(10..20);
+        for (what, payload, length) in [
+            ("another body's", of(&other), 200_001),
+            (
+                "a part",
+                parts(&stand_in)[1..].iter().cloned().collect(),
+                134_464,
+            ),
+            ("with real bytes", real.into_iter().collect(), 200_001),
+            ("a slice", sliced.into(), 10),
+            ("of another declared length", stand_in, 199_999),
+        ] {
+            let (error, called) = offered(&body, payload, length).await;
+            assert!(!called, "{what} was sent");
+            assert!(error.contains("body"), "{what}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stand_in_without_its_body_is_refused() {
+        let body = body_of(b"abc").await;
+        let mut payload = None;
+        drop(Outgoing::whole(&body).during(|stand_in| {
+            payload = Some(stand_in);
+            std::future::ready(())
+        }));
+        let payload: Vec<Bytes> = payload.unwrap().into_iter().collect();
+        assert!(stood_for(&payload).is_err());
+        let task = Outgoing::whole(&body).during(|_| async {
+            let elsewhere = tokio::spawn(async move { stood_for(&payload).is_err() });
+            elsewhere.await.unwrap()
+        });
+        assert!(task.await, "another task has it at hand");
+    }
+}

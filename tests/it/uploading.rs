@@ -26,7 +26,8 @@ use crate::{
         recorder::{Fault, Recorder, Seen},
         servers,
         tls::Tls,
-        worker::Worker,
+        wait::eventually,
+        worker::{Worker, most_memory},
     },
 };
 
@@ -328,9 +329,8 @@ async fn buckets_with_the_same_options_share_their_connections() {
     assert!(store.connections() <= 8, "{}", store.connections());
 }
 
-#[tokio::test]
-async fn an_event_that_fails_nowhere_takes_three_gets_and_four_puts() {
-    let (store, origin) = (Recorder::start().await, Origin::start().await);
+/// A worker that archives to a recorder.
+async fn worker(store: &Recorder) -> (Setup, Worker, Amqp) {
     let rabbit = servers::rabbit().await;
     let mut setup = Setup::new(rabbit);
     setup.append(&format!(
@@ -339,6 +339,30 @@ async fn an_event_that_fails_nowhere_takes_three_gets_and_four_puts() {
         store.url()
     ));
     setup.append(crate::stores::ONE_BUCKET);
+    let worker = Worker::start(&setup.write());
+    worker.wait_log("consuming").await;
+    (setup, worker, Amqp::connect(rabbit).await)
+}
+
+/// An event of now, so that nobody looks whether it is archived already.
+fn event_of_now(urls: &[&str]) -> serde_json::Value {
+    let mut event: serde_json::Value = serde_json::from_slice(&call::with_urls(urls)).unwrap();
+    let now = chrono::Utc::now().to_rfc3339();
+    event["data"]["created_at"] = now.clone().into();
+    event["data"]["updated_at"] = now.into();
+    event
+}
+
+async fn publish(amqp: &Amqp, setup: &Setup, event: &serde_json::Value) {
+    let body = event.to_string();
+    amqp.publish(&setup.exchange(), "call.analyzed", None, body.as_bytes())
+        .await;
+}
+
+#[tokio::test]
+async fn an_event_that_fails_nowhere_takes_three_gets_and_four_puts() {
+    let (store, origin) = (Recorder::start().await, Origin::start().await);
+    let (setup, mut worker, amqp) = worker(&store).await;
     let files = [
         ("/analysis.json", "{}".into()),
         ("/recording.wav", call::wav(5_000_000)),
@@ -348,17 +372,8 @@ async fn an_event_that_fails_nowhere_takes_three_gets_and_four_puts() {
         origin.put(path, bytes, "text/plain");
         origin.url(path)
     });
-    let event = call::with_urls(&[&urls[0], &urls[1], &urls[2]]);
-    let mut event: serde_json::Value = serde_json::from_slice(&event).unwrap();
-    let now = chrono::Utc::now().to_rfc3339();
-    event["data"]["created_at"] = now.clone().into();
-    event["data"]["updated_at"] = now.into();
-    let mut worker = Worker::start(&setup.write());
-    worker.wait_log("consuming").await;
-    let amqp = Amqp::connect(rabbit).await;
-    let body = event.to_string();
-    amqp.publish(&setup.exchange(), "call.analyzed", None, body.as_bytes())
-        .await;
+    let event = event_of_now(&urls.each_ref().map(String::as_str));
+    publish(&amqp, &setup, &event).await;
     worker.wait_log("outcome=\"archived\"").await;
     worker.term();
     assert!(worker.wait_exit(SOON).await.success());
@@ -369,12 +384,30 @@ async fn an_event_that_fails_nowhere_takes_three_gets_and_four_puts() {
         .sum();
     assert_eq!((gets, store.seen("PUT").len()), (3, 4));
     assert_eq!(store.requests(), 4, "{}", worker.log());
-    assert!(
-        store
-            .seen("PUT")
-            .last()
-            .unwrap()
-            .target
-            .ends_with("/manifest.json")
-    );
+    let last = store.seen("PUT").pop().unwrap();
+    assert!(last.target.ends_with("/manifest.json"), "{}", last.target);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recordings_of_ten_megabytes_on_all_places_of_a_worker_take_little_memory() {
+    const EVENTS: usize = 32;
+    /// With each of them in memory while it goes up, 320 MB and more.
+    const MOST_MIB: u64 = 96;
+    let (store, origin) = (Recorder::start().await, Origin::start().await);
+    let (setup, mut worker, amqp) = worker(&store).await;
+    origin.put("/recording.wav", call::wav(5_000_000), "audio/x-wav");
+    let mut event = event_of_now(&[&origin.url("/recording.wav")]);
+    for n in 0..EVENTS {
+        event["data"]["id"] = format!("call-{n}").into();
+        publish(&amqp, &setup, &event).await;
+    }
+    eventually(Duration::from_mins(1), "all manifests", async || {
+        (store.objects() == 2 * EVENTS).then_some(())
+    })
+    .await;
+    let memory = most_memory(worker.id());
+    worker.term();
+    assert!(worker.wait_exit(SOON).await.success());
+    assert!(memory < MOST_MIB, "{memory} MiB");
+    eprintln!("{memory} MiB");
 }

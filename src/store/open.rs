@@ -61,8 +61,8 @@ impl Opened {
     }
 }
 
-/// The longest that one request may take, but for the bodies that it streams: those have as much more as a slow line
-/// needs.
+/// The longest that one request may take. One that streams a body has as much more as a slow line needs; there it is
+/// the longest silence.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,27 +1,34 @@
 //! What carries the stores' requests: the place where bodies take the place of their stand-ins.
 
-use std::{error::Error, io, time::Duration};
+use std::{
+    error::Error,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use object_store::client::{
     HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
     HttpService,
 };
 use reqwest::{Body, Client, Request, header::CONTENT_LENGTH};
+use tokio::time::{Instant, timeout_at};
 
 use super::outgoing::{Outgoing, is_stand_in};
 
-/// The slowest line on which a body may go up, in bytes a second: its request has that much more time.
+/// The slowest line on which a body may go up, in bytes a second: its request has so much more time altogether.
 const SLOWEST: u64 = 256 << 10;
 
 /// Sends what the store library asks to be sent.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) client: Client,
-    /// The longest that a request may take, but for its body.
+    /// The longest that a request may take, and of one that streams a body, the longest silence.
     pub(super) timeout: Option<Duration>,
 }
 
@@ -33,6 +40,7 @@ impl HttpService for Service {
         let mut request = Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
         let payload = payload(body).await?;
+        let mut progress = None;
         match stood_for(&payload).map_err(refused)? {
             None => *request.body_mut() = Some(real(payload)),
             Some(outgoing) => {
@@ -43,13 +51,56 @@ impl HttpService for Service {
                 }
                 let longer = Duration::from_secs(outgoing.len() / SLOWEST);
                 *request.timeout_mut() = self.timeout.map(|time| time + longer);
-                *request.body_mut() = Some(Body::wrap_stream(outgoing.pieces()));
+                let taken = progress.insert(Progress::default()).clone();
+                let pieces = outgoing.pieces().inspect(move |_| taken.made());
+                *request.body_mut() = Some(Body::wrap_stream(pieces));
             }
         }
-        let response = self.client.execute(request).await.map_err(failed)?;
+        let sent = self.client.execute(request);
+        let response = match (progress, self.timeout) {
+            (Some(progress), Some(longest)) => progress.watch(longest, sent).await?,
+            _ => sent.await,
+        };
+        let response = response.map_err(failed)?;
         let (parts, body) = hyper::Response::<Body>::from(response).into_parts();
         let body = HttpResponseBody::new(body.map_err(failed));
         Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+/// When a connection last took something of a body. A store that falls silent in the middle of a long one is not to be
+/// waited for as long as all of it may take.
+#[derive(Debug, Clone)]
+struct Progress(Arc<Mutex<Instant>>);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Progress {
+    fn made(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    async fn watch<T>(
+        &self,
+        longest: Duration,
+        sent: impl Future<Output = T>,
+    ) -> Result<T, HttpError> {
+        let mut sent = pin!(sent);
+        loop {
+            let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() > longest {
+                let what = format!("the store took nothing and said nothing for {longest:?}");
+                let silent = io::Error::new(io::ErrorKind::TimedOut, what);
+                return Err(HttpError::new(HttpErrorKind::Timeout, silent));
+            }
+            if let Ok(answer) = timeout_at(last + longest, &mut sent).await {
+                return Ok(answer);
+            }
+        }
     }
 }
 

@@ -36,7 +36,7 @@ impl Sweep {
     fn of(bucket: &str) -> Self {
         let mut setup = Setup::new("amqp://127.0.0.1:1/%2f");
         setup.append(bucket);
-        setup.append("[archive]\nquarantine_bucket = \"documents\"\n[attachments.all]\nfile = \"*\"\ncheck = \"none\"\nbucket = \"documents\"\n");
+        setup.append("[archive]\nquarantine_bucket = \"documents\"\n[attachments.all]\nfile = \"*\"\ncheck = \"none\"\nmax_size = \"1GiB\"\nbucket = \"documents\"\n");
         let config = setup.write();
         Self {
             _setup: setup,

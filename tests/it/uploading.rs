@@ -339,6 +339,7 @@ async fn worker(store: &Recorder) -> (Setup, Worker, Amqp) {
         store.url()
     ));
     setup.append(crate::stores::ONE_BUCKET);
+    setup.set("queue", "prefetch", "32");
     let worker = Worker::start(&setup.write());
     worker.wait_log("consuming").await;
     (setup, worker, Amqp::connect(rabbit).await)

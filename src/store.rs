@@ -4,11 +4,13 @@
 //! is taken. A failing store is nobody's fault but the store's, so each operation is repeated with
 //! backoff until it succeeds or the caller's patience ends.
 
+mod back;
 mod clients;
 mod crypto;
 mod folder;
 mod open;
 mod outgoing;
+mod parts;
 mod promise;
 mod service;
 mod small;

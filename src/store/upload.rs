@@ -1,34 +1,22 @@
 //! How a body gets into a bucket: in one request, the largest in parts, into a folder as a file.
 
-use std::{io, sync::Arc, time::Duration};
+use std::io;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use object_store::{
-    Attribute, AttributeValue, Error as BackendError, MultipartUpload, ObjectStoreExt, PutMode,
-    PutMultipartOptions, UploadPart, path::Path,
-};
-use tokio::time::sleep;
-use tokio_util::task::TaskTracker;
+use object_store::{Error as BackendError, PutMode, path::Path};
 
 use super::{
-    About, Bucket, Cause, EVENT_SHA256, Payload, Put, Stored, caught, folder::Written, open::Sends,
-    outgoing::Outgoing, uploads::Uploads,
+    About, Bucket, Cause, Payload, Put, folder::Written, open::Sends, outgoing::Outgoing,
+    parts::Unfinished, uploads::Uploads,
 };
-use crate::{
-    body::{Body, Budget, PIECE, Share, WriteError},
-    digest::{Hasher, Sha256},
-    telemetry,
-};
+use crate::body::{Body, Budget, PIECE, Share};
 
 /// How a body is cut up for a store.
-struct Bounds {
+pub(super) struct Bounds {
     /// A body up to this many bytes is one PUT: create-if-absent, and a single request.
-    single: u64,
+    pub(super) single: u64,
     /// One part of a multipart upload, in bytes. All parts but the last are of this size, as some stores ask for;
     /// S3 allows 10,000 of them.
-    part: u64,
+    pub(super) part: u64,
 }
 
 /// Streamed: an hour of speech (16 kHz, 8 bit) is one request. What a line that breaks down costs is at most so much once
@@ -44,12 +32,7 @@ const IN_MEMORY: Bounds = Bounds {
     part: 8 << 20,
 };
 /// Memory of a request that streams from a file, in bytes: what its connection holds.
-const STREAM: u64 = 2 * PIECE as u64;
-/// Parts of one upload in flight.
-const PARTS_IN_FLIGHT: usize = 2;
-/// What one request reads of an object, in bytes.
-const RANGE: usize = 8 << 20;
-
+pub(super) const STREAM: u64 = 2 * PIECE as u64;
 /// What was sent of a body, and waits for its name.
 #[derive(Debug)]
 pub(super) enum Sent {
@@ -81,7 +64,7 @@ impl Bucket {
         }
     }
 
-    fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> Bounds {
         match self.sends {
             Sends::Streams { .. } => STREAMED,
             Sends::Bytes => IN_MEMORY,
@@ -210,12 +193,11 @@ impl Bucket {
         budget: &Budget,
     ) -> Result<(Payload, Option<Share>), Cause> {
         let in_memory = body.chunks();
-        let takes = match (in_memory, &self.sends) {
-            (Some(_), _) => 0,
-            (None, Sends::Streams { .. }) => STREAM.min(body.len()),
-            (None, Sends::Bytes) => body.len(),
+        let share = match (in_memory, &self.sends) {
+            (Some(_), _) => None,
+            (None, Sends::Streams { .. }) => Some(budget.work(STREAM.min(body.len())).await?),
+            (None, Sends::Bytes) => Some(budget.work(body.len()).await?),
         };
-        let share = budget.work(takes).await?;
         let payload = match (in_memory, &self.sends) {
             (_, Sends::Streams { .. }) => Payload::Body(Outgoing::whole(body)),
             (Some(chunks), Sends::Bytes) => Payload::Bytes(chunks.iter().cloned().collect()),
@@ -224,231 +206,6 @@ impl Bucket {
                 Payload::Bytes(body.range(0, len).await?.into())
             }
         };
-        Ok((payload, Some(share)))
+        Ok((payload, share))
     }
-
-    /// Sends all parts; the upload is still to be completed.
-    async fn send(
-        &self,
-        path: &Path,
-        body: &Body,
-        about: &About,
-        budget: &Budget,
-    ) -> Result<Unfinished, Cause> {
-        let options = PutMultipartOptions {
-            attributes: self.attributes(about),
-            ..Default::default()
-        };
-        let store = match &self.sends {
-            Sends::Streams { parts, .. } => parts,
-            Sends::Bytes => &self.store,
-        };
-        let upload = store.put_multipart_opts(path, options).await?;
-        let mut upload = Unfinished {
-            upload: Some(upload),
-            tidying: self.tidying.clone(),
-        };
-        if let Some(upload) = &mut upload.upload {
-            self.send_parts(&mut **upload, body, budget).await?;
-        }
-        Ok(upload)
-    }
-
-    /// Sends a body's parts, a few at a time, each holding its memory until the store has it.
-    async fn send_parts(
-        &self,
-        upload: &mut dyn MultipartUpload,
-        body: &Body,
-        budget: &Budget,
-    ) -> Result<(), Cause> {
-        let mut in_flight = stream::FuturesUnordered::new();
-        let mut at = 0;
-        while at < body.len() {
-            if in_flight.len() >= PARTS_IN_FLIGHT {
-                in_flight.try_next().await?;
-            }
-            let len = self.bounds().part.min(body.len() - at);
-            let takes = match self.sends {
-                Sends::Streams { .. } => STREAM,
-                Sends::Bytes => len,
-            };
-            // Waited for beside the parts in flight, whose memory comes free only as they are polled.
-            let share = loop {
-                tokio::select! {
-                    share = budget.work(takes) => break share?,
-                    Some(sent) = in_flight.next() => sent?,
-                }
-            };
-            let part: UploadPart = match self.sends {
-                Sends::Streams { signed, .. } => {
-                    let mut part = Outgoing::part(body, at, len);
-                    if signed {
-                        part = part.hashed().await?;
-                    }
-                    Box::pin(part.during(|stand_in| upload.put_part(stand_in)))
-                }
-                Sends::Bytes => {
-                    let len = usize::try_from(len).map_err(io::Error::other)?;
-                    upload.put_part(body.range(at, len).await?.into())
-                }
-            };
-            in_flight.push(async move {
-                part.await?;
-                drop(share);
-                Ok::<(), Cause>(())
-            });
-            at += len;
-        }
-        while in_flight.try_next().await?.is_some() {}
-        Ok(())
-    }
-
-    /// Whether an object has these very bytes; `None` where there is no object.
-    async fn holds(&self, path: &Path, body: &Body) -> Result<Option<bool>, Cause> {
-        let there = match self.head(path).await {
-            Ok(there) => there,
-            Err(BackendError::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        if there.meta.size != body.len() {
-            return Ok(Some(false));
-        }
-        let noted = there.attributes.get(&Attribute::Metadata("sha256".into()));
-        if let Some(noted) = noted {
-            return Ok(Some(noted.as_ref() == body.sha256().to_string()));
-        }
-        let hash = self.hash(path, there.meta.size).await?;
-        Ok(Some(hash == body.sha256()))
-    }
-
-    /// Reads an object for its SHA-256 alone.
-    async fn hash(&self, path: &Path, size: u64) -> Result<Sha256, Cause> {
-        let hasher = self
-            .ranges(path, size)
-            .try_fold(Hasher::default(), async |mut hasher, chunk| {
-                hasher.update(&chunk);
-                Ok(hasher)
-            })
-            .await?;
-        Ok(hasher.finish())
-    }
-
-    /// Reads an object into a body.
-    pub(super) async fn read_back(&self, path: &Path, budget: &Budget) -> Result<Stored, Cause> {
-        let there = self.head(path).await?;
-        let size = there.meta.size;
-        let mut room = None;
-        let body = loop {
-            match self.read_whole(path, size, budget, room.take()).await {
-                Err(WriteError::NoRoom { bytes }) => room = Some(budget.room(bytes).await?),
-                Err(WriteError::Spool(error)) => return Err(error.into()),
-                Err(too_large) => return Err(io::Error::other(too_large).into()),
-                Ok(read) => break read?,
-            }
-        };
-        let text = |attribute| {
-            let value: Option<&AttributeValue> = there.attributes.get(&attribute);
-            value.map(|value| value.as_ref().to_owned())
-        };
-        Ok(Stored {
-            body,
-            content_type: text(Attribute::ContentType),
-            event: text(Attribute::Metadata(EVENT_SHA256.into())),
-        })
-    }
-
-    async fn read_whole(
-        &self,
-        path: &Path,
-        size: u64,
-        budget: &Budget,
-        room: Option<Share>,
-    ) -> Result<Result<Body, Cause>, WriteError> {
-        let mut writer = budget.writer(Some(size), size, room).await?;
-        let mut ranges = Box::pin(self.ranges(path, size));
-        loop {
-            match ranges.try_next().await {
-                Ok(Some(bytes)) => writer.write(bytes).await?,
-                Ok(None) => return Ok(Ok(writer.finish().await?)),
-                Err(error) => return Ok(Err(error.into())),
-            }
-        }
-    }
-
-    /// An object's bytes, by as many requests as it takes: one request has a time limit, of which a
-    /// large object must not need more.
-    fn ranges(&self, path: &Path, size: u64) -> impl Stream<Item = Result<Bytes, BackendError>> {
-        let (store, path) = (Arc::clone(&self.store), path.clone());
-        let starts = (0..size).step_by(RANGE);
-        stream::iter(starts).then(move |start| {
-            let (store, path) = (Arc::clone(&store), path.clone());
-            async move {
-                store
-                    .get_range(&path, start..size.min(start + RANGE as u64))
-                    .await
-            }
-        })
-    }
-}
-
-/// A multipart upload that is aborted when it is dropped: by an error, or because its job was. Parts
-/// that nobody completes are invisible, and billed.
-#[derive(Debug)]
-pub(super) struct Unfinished {
-    upload: Option<Box<dyn MultipartUpload>>,
-    tidying: TaskTracker,
-}
-
-impl Unfinished {
-    async fn complete(&mut self) -> Result<(), BackendError> {
-        if let Some(upload) = &mut self.upload {
-            upload.complete().await?;
-        }
-        self.forget();
-        Ok(())
-    }
-
-    /// Nothing is to be aborted any more.
-    fn forget(&mut self) {
-        self.upload = None;
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let Some(mut upload) = self.upload.take() else {
-            return;
-        };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let abort = async move {
-            let mut pauses = aborting().build();
-            loop {
-                let error = match caught(upload.abort()).await {
-                    // Completed, or aborted by a sweep.
-                    Ok(()) | Err(BackendError::NotFound { .. }) => return,
-                    Err(error) => error,
-                };
-                // What made the upload fail keeps it from being aborted, too.
-                let Some(pause) = pauses.next() else {
-                    let error = telemetry::chain(&error);
-                    tracing::warn!(error, "could not abort an upload: callvault sweep does");
-                    return;
-                };
-                sleep(pause).await;
-            }
-        };
-        self.tidying.spawn_on(abort, &runtime);
-    }
-}
-
-/// The pauses between tries to abort an upload: for an hour, as long as the process lives.
-fn aborting() -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(250))
-        .with_max_delay(Duration::from_secs(30))
-        .with_jitter()
-        .without_max_times()
-        .with_total_delay(Some(Duration::from_hours(1)))
 }

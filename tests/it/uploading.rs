@@ -392,8 +392,8 @@ async fn an_event_that_fails_nowhere_takes_three_gets_and_four_puts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recordings_of_ten_megabytes_on_all_places_of_a_worker_take_little_memory() {
     const EVENTS: usize = 32;
-    /// With each of them in memory while it goes up, 320 MB and more.
-    const MOST_MIB: u64 = 96;
+    /// With each of them in memory while it goes up it would be 320 MB more. Unoptimized it is 60 to 80.
+    const MOST_MIB: u64 = 128;
     let (store, origin) = (Recorder::start().await, Origin::start().await);
     let (setup, mut worker, amqp) = worker(&store).await;
     origin.put("/recording.wav", call::wav(5_000_000), "audio/x-wav");
@@ -410,5 +410,4 @@ async fn recordings_of_ten_megabytes_on_all_places_of_a_worker_take_little_memor
     worker.term();
     assert!(worker.wait_exit(SOON).await.success());
     assert!(memory < MOST_MIB, "{memory} MiB");
-    eprintln!("{memory} MiB");
 }

@@ -6,6 +6,7 @@
 //! open it. Memory is therefore flat whatever the size of a recording.
 
 mod budget;
+mod pieces;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -18,10 +19,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
 use tokio::task::spawn_blocking;
 
 use self::pool::UNIT;
-pub use self::{budget::Budget, pool::Share};
+pub use self::{budget::Budget, pieces::PIECE, pool::Share};
 use crate::digest::{Hasher, Sha256};
 
 /// Bodies up to this many bytes stay in memory if the budget allows.
@@ -265,18 +267,36 @@ impl Body {
 
     /// A reader from the first byte on, for blocking code. Readers do not disturb one another.
     pub fn reader(&self) -> Reader {
+        self.reader_at(0)
+    }
+
+    /// The same from another byte on.
+    pub fn reader_at(&self, at: u64) -> Reader {
         Reader {
             body: self.clone(),
-            at: 0,
+            at,
         }
+    }
+
+    /// `len` bytes from `at` on, piece by piece, for a socket that takes them when it can. What lies in memory is not
+    /// copied; of a file there are at most as many pieces in memory as are held at once, each of at most
+    /// [`PIECE`] bytes. A body that has fewer bytes than that is an error, never an end.
+    pub fn pieces(
+        &self,
+        at: u64,
+        len: u64,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
+        pieces::of(self.clone(), at, len)
+    }
+
+    /// Writes all of it to a file, as far as `wanted` says that it is; blocking.
+    pub fn write_to(&self, to: &mut File, wanted: impl Fn() -> bool) -> io::Result<()> {
+        pieces::write(self, to, wanted)
     }
 
     /// `len` bytes from `at` on, read off the runtime's threads.
     pub async fn range(&self, at: u64, len: usize) -> io::Result<Bytes> {
-        let mut reader = Reader {
-            body: self.clone(),
-            at,
-        };
+        let mut reader = self.reader_at(at);
         // Allocated here, not on the blocking thread: the system's allocator keeps what each of many
         // threads has freed, and memory would grow with their number.
         let mut bytes = BytesMut::zeroed(len);

@@ -4,10 +4,19 @@
 //! is taken. A failing store is nobody's fault but the store's, so each operation is repeated with
 //! backoff until it succeeds or the caller's patience ends.
 
+mod back;
+mod clients;
+mod crypto;
+mod folder;
 mod open;
+mod outgoing;
+mod parts;
 mod promise;
+mod service;
 mod small;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod uploads;
 
@@ -21,10 +30,15 @@ use object_store::{
 };
 use tokio_util::task::TaskTracker;
 
-use self::{open::Opened, uploads::Uploads};
 pub use self::{
+    clients::Clients,
     promise::{Finding, Promise},
     sweep::{Leftover, Leftovers, Removed},
+};
+use self::{
+    open::{Opened, Sends},
+    outgoing::Outgoing,
+    uploads::Uploads,
 };
 use crate::{
     body::{Body, Budget},
@@ -42,6 +56,8 @@ pub struct Stores(HashMap<String, Arc<Bucket>>);
 pub struct Bucket {
     name: String,
     store: Arc<dyn ObjectStore>,
+    /// How bodies get there.
+    sends: Sends,
     prefix: Path,
     /// What kind of store it is, and how its unfinished uploads are found.
     uploads: Uploads,
@@ -146,7 +162,15 @@ pub struct About {
 #[derive(Debug)]
 pub struct Staged {
     path: Path,
-    parts: Option<upload::Unfinished>,
+    sent: Option<upload::Sent>,
+}
+
+/// What a request is to send.
+enum Payload {
+    /// Bytes that are there.
+    Bytes(PutPayload),
+    /// A body, from where it lies.
+    Body(Outgoing),
 }
 
 /// An object read back.
@@ -197,14 +221,16 @@ impl Stores {
 }
 
 impl Bucket {
-    /// Builds a bucket's client; no request is made. All mistakes are returned together.
-    pub fn open(settings: &config::Bucket) -> Result<Self, Vec<OptionMistake>> {
+    /// Builds a bucket's client; no request is made. All mistakes are returned together. Buckets of one process share what
+    /// their clients can share.
+    pub fn open(settings: &config::Bucket, clients: &Clients) -> Result<Self, Vec<OptionMistake>> {
         let Opened {
             store,
+            sends,
             prefix,
             uploads,
             conditional,
-        } = open::open(&settings.url, &settings.options)?;
+        } = open::open(&settings.url, &settings.options, clients)?;
         let name = settings.name.clone();
         if !conditional {
             let weaker = promise::UNCONDITIONAL;
@@ -214,6 +240,7 @@ impl Bucket {
             outage: Outage::of(format!("bucket {name}")),
             name,
             store,
+            sends,
             prefix,
             uploads,
             conditional,
@@ -229,6 +256,7 @@ impl Bucket {
     ) -> Self {
         Self {
             store: between(self.store),
+            sends: Sends::Bytes,
             ..self
         }
     }
@@ -243,7 +271,7 @@ impl Bucket {
         &self.outage
     }
 
-    /// Stores a body under a key that nothing else is at. Bodies of more than 16 MiB go up in
+    /// Stores a body under a key that nothing else is at. Bodies of more than 64 MiB go up in
     /// parts, for which stores have no create-if-absent: there the key is looked at first, and two
     /// writers at the very same time would both write.
     pub async fn put(
@@ -255,7 +283,11 @@ impl Bucket {
         patience: Duration,
     ) -> Result<Put, StoreError> {
         let path = self.path(key)?;
-        let attempt = || self.put_new(&path, body, about, budget);
+        let mut tried = false;
+        let attempt = || {
+            let again = std::mem::replace(&mut tried, true);
+            self.put_new(&path, body, about, budget, again)
+        };
         self.patiently(patience, "store an object", attempt).await
     }
 
@@ -283,8 +315,8 @@ impl Bucket {
     ) -> Result<Staged, StoreError> {
         let path = self.path(key)?;
         let attempt = || self.send_large(&path, body, about, budget);
-        let parts = self.patiently(patience, "send an object", attempt).await?;
-        Ok(Staged { path, parts })
+        let sent = self.patiently(patience, "send an object", attempt).await?;
+        Ok(Staged { path, sent })
     }
 
     /// Writes what was staged over whatever is there: one request.
@@ -296,19 +328,22 @@ impl Bucket {
         budget: &Budget,
         patience: Duration,
     ) -> Result<(), StoreError> {
-        let Staged { path, mut parts } = staged;
+        let Staged { path, mut sent } = staged;
         let path = &path;
         let attempt = || {
             // An upload can be completed once; after a failure its parts are sent anew.
-            let parts = parts.take();
+            let sent = sent.take();
             async move {
-                let parts = match parts {
+                let sent = match sent {
                     None => self.send_large(path, body, about, budget).await?,
                     sent => sent,
                 };
-                match parts {
-                    Some(parts) => self.complete(parts, path, body).await,
-                    None => self.write_small(path, body, about, budget).await,
+                match sent {
+                    Some(sent) => self.complete(sent, path, body).await,
+                    None => {
+                        self.write_whole(path, body, about, PutMode::Overwrite, budget)
+                            .await
+                    }
                 }
             }
         };
@@ -342,7 +377,7 @@ impl Bucket {
     async fn write(
         &self,
         path: &Path,
-        payload: PutPayload,
+        payload: Payload,
         about: &About,
         mode: PutMode,
     ) -> Result<(), BackendError> {
@@ -355,12 +390,16 @@ impl Bucket {
             attributes: self.attributes(about),
             ..mode.into()
         };
+        let payload = match payload {
+            Payload::Bytes(bytes) => bytes,
+            Payload::Body(body) => {
+                let put = |stand_in| self.store.put_opts(path, stand_in, options);
+                return body.during(put).await.map(|_| ());
+            }
+        };
         if self.uploads.folder().is_none() {
-            return self
-                .store
-                .put_opts(path, payload, options)
-                .await
-                .map(|_| ());
+            let put = self.store.put_opts(path, payload, options);
+            return put.await.map(|_| ());
         }
         self.there()?;
         // A file is written to its end even if its job is dropped: half done, it would leave its
@@ -453,5 +492,11 @@ impl Bucket {
             .wait_out(what, patience, || caught(attempt()))
             .await
             .map_err(|source| self.error(what, source))
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes.into())
     }
 }

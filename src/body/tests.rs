@@ -1,4 +1,4 @@
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryStreamExt};
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +51,24 @@ async fn a_body_is_the_same_wherever_it_lies() {
         reader.read_to_end(&mut read).unwrap();
         assert_eq!(read, bytes[len - 7..len]);
         assert_eq!(body.range(500, 400).await.unwrap(), bytes[500..900]);
+        for (at, end) in [
+            (0, len),
+            (500, 900),
+            (len - 1, len),
+            (len, len),
+            (7, len - 7),
+        ] {
+            let pieces: Vec<Bytes> = body
+                .pieces(at as u64, (end - at) as u64)
+                .try_collect()
+                .await
+                .unwrap();
+            assert!(pieces.concat() == bytes[at..end], "{at}..{end} of {len}");
+            assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
+        }
+        let beyond = body.pieces(1, len as u64);
+        let beyond: io::Result<Vec<Bytes>> = beyond.try_collect().await;
+        assert_eq!(beyond.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         drop(held);
     }
 }
@@ -221,4 +239,38 @@ async fn a_huge_body_that_waits_for_room_does_not_hold_up_small_ones() {
     drop(held);
     assert!(huge.now_or_never().is_some());
     drop(small);
+}
+
+#[tokio::test]
+async fn what_of_a_file_is_on_its_way_is_read_into_the_same_few_buffers() {
+    let budget = budget(8 << 20, 64 << 20);
+    let bytes = some_bytes(8 << 20);
+    let body = body_of(&budget, Some(8 << 20), &bytes).await;
+    let mut pieces = Box::pin(body.pieces(0, 8 << 20));
+    let (mut places, mut read) = (std::collections::BTreeSet::new(), Vec::new());
+    // As a connection does: one is being sent while the next one is read.
+    let mut before = None;
+    while let Some(piece) = pieces.try_next().await.unwrap() {
+        read.extend_from_slice(&piece);
+        places.insert(piece.as_ptr() as usize);
+        before = Some(piece);
+    }
+    drop(before);
+    assert!(read == bytes);
+    assert!(places.len() <= 2, "{} buffers", places.len());
+}
+
+#[tokio::test]
+async fn a_file_that_lost_its_end_is_an_error_and_never_a_shorter_body() {
+    let budget = budget(8 << 20, 64 << 20);
+    let body = body_of(&budget, Some(2 << 20), &some_bytes(2 << 20)).await;
+    let Place::Spool { file, .. } = &*body.place else {
+        panic!("it lies in memory");
+    };
+    file.set_len((1 << 20) + 5).unwrap();
+    let pieces: io::Result<Vec<Bytes>> = body.pieces(0, 2 << 20).try_collect().await;
+    assert_eq!(pieces.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    let mut copy = tempfile::tempfile().unwrap();
+    let copied = body.write_to(&mut copy, || true);
+    assert_eq!(copied.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 }

@@ -12,7 +12,7 @@ use crate::{
     manifest::Worker,
     outage::Outage,
     pipeline::{Archivist, Turns},
-    store::{Bucket, OptionMistake, Setting, Stores},
+    store::{Bucket, Clients, OptionMistake, Setting, Stores},
 };
 
 /// What a command needs of a configuration that is right.
@@ -130,9 +130,9 @@ fn template(key: &str, sources: &Sources, mistakes: &mut Mistakes) -> Option<Key
 }
 
 fn stores(buckets: &[config::Bucket], sources: &Sources, mistakes: &mut Mistakes) -> Stores {
-    let mut open = Vec::new();
+    let (mut open, clients) = (Vec::new(), Clients::default());
     for settings in buckets {
-        match Bucket::open(settings) {
+        match Bucket::open(settings, &clients) {
             Ok(bucket) => open.push(bucket),
             Err(found) => {
                 for mistake in found {

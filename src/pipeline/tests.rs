@@ -28,7 +28,7 @@ use crate::{
     fetch::Fetcher,
     manifest::Worker,
     outage::Outage,
-    store::{Bucket, Stores},
+    store::{Bucket, Clients, Stores},
 };
 
 /// A store that panics over keys that hold "broken", as a library might; over those that hold "bug" callvault
@@ -120,7 +120,7 @@ fn archivist() -> Archivist {
         url: "memory:".into(),
         options: BTreeMap::new(),
     };
-    let bucket = Bucket::open(&settings).unwrap();
+    let bucket = Bucket::open(&settings, &Clients::default()).unwrap();
     let stores = Stores::new([bucket.with_store(|store| Arc::new(Buggy(store)))]);
     let fetch = config::Fetch {
         allowed_hosts: Vec::new(),

@@ -9,7 +9,7 @@ mod judge;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
+    BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
     azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, local::LocalFileSystem,
     memory::InMemory, path::Path,
 };
@@ -20,47 +20,69 @@ use self::{
     clouds::Cloud,
     judge::{Rule, is_name},
 };
-use super::{OptionMistake, Setting, uploads::Uploads};
-use crate::roots;
+use super::{Clients, OptionMistake, Setting, uploads::Uploads};
 
 type Options = BTreeMap<String, SecretString>;
 
 /// A bucket's client, and what is known of its store.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) sends: Sends,
     pub(super) prefix: Path,
     pub(super) uploads: Uploads,
     /// Whether writes are to be conditional.
     pub(super) conditional: bool,
 }
 
+/// How bodies get to a store.
+#[derive(Debug, Clone)]
+pub(super) enum Sends {
+    /// As bytes in memory: nothing of ours is between the client and the store, or the client computes something of
+    /// its own over each.
+    Bytes,
+    /// As they are read, by our own HTTP service.
+    Streams {
+        /// The client for parts, which may sign otherwise.
+        parts: Arc<dyn ObjectStore>,
+        /// Whether it signs a part's digest.
+        signed: bool,
+    },
+}
+
 impl Opened {
-    fn new(store: Arc<dyn ObjectStore>, uploads: Uploads) -> Self {
+    fn new(store: Arc<dyn ObjectStore>, uploads: Uploads, sends: Sends) -> Self {
         Self {
             store,
             uploads,
+            sends,
             prefix: Path::default(),
             conditional: true,
         }
     }
 }
 
-/// The longest that one request may take, 16 MiB of body over a slow line included.
+/// The longest that one request may take. One that streams a body has as much more as a slow line needs; there it is
+/// the longest silence.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) fn open(url: &str, options: &Options) -> Result<Opened, Vec<OptionMistake>> {
+pub(super) fn open(
+    url: &str,
+    options: &Options,
+    clients: &Clients,
+) -> Result<Opened, Vec<OptionMistake>> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     match scheme {
-        "s3" => cloud::<AmazonS3Builder>(bucket, prefix, options),
-        "gs" => cloud::<GoogleCloudStorageBuilder>(bucket, prefix, options),
-        "az" => cloud::<MicrosoftAzureBuilder>(bucket, prefix, options),
+        "s3" => cloud::<AmazonS3Builder>(bucket, prefix, options, clients),
+        "gs" => cloud::<GoogleCloudStorageBuilder>(bucket, prefix, options, clients),
+        "az" => cloud::<MicrosoftAzureBuilder>(bucket, prefix, options, clients),
         "file" => no_options(options).and_then(|()| folder(url)),
-        "memory" => {
-            no_options(options).map(|()| Opened::new(Arc::new(InMemory::new()), Uploads::InMemory))
-        }
+        "memory" => no_options(options).map(|()| {
+            let store = Arc::new(InMemory::new());
+            Opened::new(store, Uploads::InMemory, Sends::Bytes)
+        }),
         _ => Err(vec![mistake(
             Setting::Key("url".into()),
             format!("there is no store for {scheme:?} URLs"),
@@ -75,9 +97,11 @@ fn cloud<C: Cloud>(
     bucket: &str,
     prefix: &str,
     options: &Options,
+    clients: &Clients,
 ) -> Result<Opened, Vec<OptionMistake>> {
     let mut mistakes = Vec::new();
     let mut settings = Vec::new();
+    let mut said = Vec::new();
     let mut builder = C::from_env()
         .with_retry(retry())
         .with_client_options(client_options());
@@ -87,12 +111,16 @@ fn cloud<C: Cloud>(
         match name.to_ascii_lowercase().parse::<C::Key>() {
             Ok(key) => {
                 builder = builder.with(key, value);
+                said.push(key);
                 settings.push((option, C::rule(&key), value.to_owned()));
             }
             Err(_) => mistakes.push(mistake(option, "not an option of this store", C::KNOWN)),
         }
     }
-    settings.extend(variables(&builder));
+    for (setting, key, rule, value) in variables(&builder) {
+        said.extend(key);
+        settings.push((setting, rule, value));
+    }
     for (setting, rule, value) in &settings {
         if let Err((what, mend)) = rule.judge(value) {
             mistakes.push(mistake(setting.clone(), what, mend));
@@ -129,7 +157,7 @@ fn cloud<C: Cloud>(
         Ok(prefix) if mistakes.is_empty() => prefix,
         _ => return Err(mistakes),
     };
-    match builder.finish(bucket) {
+    match builder.finish(bucket, &said, clients) {
         Ok(opened) => Ok(Opened { prefix, ..opened }),
         Err(error) => {
             let values = settings.iter().map(|(_, _, value)| value.as_str());
@@ -144,21 +172,21 @@ fn cloud<C: Cloud>(
 }
 
 /// The environment variables that a store's client goes by; those that an option overrides say nothing.
-fn variables<C: Cloud>(builder: &C) -> Vec<(Setting, Rule, String)> {
+fn variables<C: Cloud>(builder: &C) -> Vec<(Setting, Option<C::Key>, Rule, String)> {
     let judged = |name: &str, value: &str| {
         if let Some((_, rule)) = C::MORE_VARIABLES.iter().find(|(more, _)| *more == name) {
-            return Some(*rule);
+            return Some((None, *rule));
         }
         let key = name.starts_with(C::VARIABLES).then_some(name)?;
         let key: C::Key = key.to_ascii_lowercase().parse().ok()?;
-        (builder.get(&key).as_deref() == Some(value)).then(|| C::rule(&key))
+        (builder.get(&key).as_deref() == Some(value)).then(|| (Some(key), C::rule(&key)))
     };
     std::env::vars_os()
         .filter_map(|(name, value)| {
             // The client, too, passes over what is no text.
             let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
-            let rule = judged(&name, &value)?;
-            Some((Setting::Variable(name), rule, value))
+            let (key, rule) = judged(&name, &value)?;
+            Some((Setting::Variable(name), key, rule, value))
         })
         .collect()
 }
@@ -191,10 +219,12 @@ fn folder(url: &str) -> Result<Opened, Vec<OptionMistake>> {
         .map_err(|error| error.to_string())
         .and_then(|()| LocalFileSystem::new_with_prefix(&dir).map_err(|error| error.to_string()));
     match opened {
-        Ok(store) => Ok(Opened::new(
-            Arc::new(store.with_fsync(true)),
-            Uploads::Folder(dir),
-        )),
+        Ok(store) => {
+            let files = Arc::new(store.with_fsync(true));
+            let store: Arc<dyn ObjectStore> = Arc::clone(&files) as _;
+            let uploads = Uploads::Folder { root: dir, files };
+            Ok(Opened::new(store, uploads, Sends::Bytes))
+        }
         Err(error) => {
             let mend = "create it, or give callvault's user the right to";
             Err(vec![mistake(
@@ -243,11 +273,7 @@ fn retry() -> RetryConfig {
 }
 
 fn client_options() -> ClientOptions {
-    let options = ClientOptions::new()
+    ClientOptions::new()
         .with_timeout(REQUEST_TIMEOUT)
-        .with_connect_timeout(CONNECT_TIMEOUT);
-    roots::beside_the_environments()
-        .iter()
-        .filter_map(|der| Certificate::from_der(der).ok())
-        .fold(options, ClientOptions::with_root_certificate)
+        .with_connect_timeout(CONNECT_TIMEOUT)
 }

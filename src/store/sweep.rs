@@ -86,8 +86,8 @@ impl Bucket {
                     "Azure does not list uncommitted blocks by upload, and drops them itself after 7 days",
                 ));
             }
-            Uploads::Folder(folder) => {
-                let folder = folder.clone();
+            Uploads::Folder { root, .. } => {
+                let folder = root.clone();
                 let walked = tokio::task::spawn_blocking(move || temporary_files(&folder)).await;
                 let walked = walked.unwrap_or_else(|error| Err(io::Error::other(error)));
                 let found = walked.map_err(|error| self.error("list temporary files", error))?;

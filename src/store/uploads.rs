@@ -5,18 +5,15 @@
 
 mod answer;
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use object_store::{
-    ClientOptions, Error as BackendError,
+    Error as BackendError,
     aws::AmazonS3,
-    client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector},
+    client::{HttpRequest, HttpRequestBody},
     gcp::GoogleCloudStorage,
+    local::LocalFileSystem,
     multipart::MultipartStore,
     path::Path,
     signer::{SignedUrlOptions, Signer},
@@ -25,7 +22,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use self::answer::{Page, Parts, Refusal, decode, read, time};
-use super::Cause;
+use super::{Cause, clients::Connector};
 
 /// How long a request's signature is good.
 const SIGNED_FOR: Duration = Duration::from_mins(5);
@@ -38,42 +35,24 @@ const PAGE: &str = "1000";
 pub(super) enum Uploads {
     S3 {
         store: AmazonS3,
-        client: Client,
+        client: Connector,
         unsigned: bool,
     },
     Google {
         store: GoogleCloudStorage,
-        client: Client,
+        client: Connector,
         /// The bucket's URL.
         bucket: String,
         unsigned: bool,
     },
     Azure,
-    /// The directory.
-    Folder(PathBuf),
+    Folder {
+        /// The directory.
+        root: PathBuf,
+        /// Which knows where in it a key's file lies.
+        files: Arc<LocalFileSystem>,
+    },
     InMemory,
-}
-
-/// The HTTP client that a store uses, with all of its options, for requests that the store does not make.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Client(Arc<Mutex<Option<HttpClient>>>);
-
-impl HttpConnector for Client {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = ReqwestConnector::default().connect(options)?;
-        // The last one that a builder asks for is that of the store itself.
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
-        Ok(client)
-    }
-}
-
-impl Client {
-    fn get(&self) -> Option<HttpClient> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
 }
 
 /// An upload that was begun.
@@ -92,7 +71,7 @@ impl Uploads {
     /// The directory, where the bucket is a folder.
     pub(super) fn folder(&self) -> Option<&std::path::Path> {
         match self {
-            Self::Folder(folder) => Some(folder),
+            Self::Folder { root, .. } => Some(root),
             _ => None,
         }
     }

@@ -37,4 +37,5 @@ mod surviving;
 mod sweeping;
 mod telling;
 mod trusting;
+mod uploading;
 mod wav;

@@ -19,7 +19,7 @@ pub(crate) const AT_ONCE: Duration = Duration::ZERO;
 /// For what is tried again by callvault itself.
 const SOON: Duration = Duration::from_secs(20);
 /// More than goes up in one request.
-const LARGE: usize = 20 << 20;
+const LARGE: usize = 65 << 20;
 
 /// All that is archived goes to one bucket.
 pub(crate) const ONE_BUCKET: &str = r#"[archive]

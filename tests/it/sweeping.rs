@@ -36,7 +36,7 @@ impl Sweep {
     fn of(bucket: &str) -> Self {
         let mut setup = Setup::new("amqp://127.0.0.1:1/%2f");
         setup.append(bucket);
-        setup.append("[archive]\nquarantine_bucket = \"documents\"\n[attachments.all]\nfile = \"*\"\ncheck = \"none\"\nbucket = \"documents\"\n");
+        setup.append("[archive]\nquarantine_bucket = \"documents\"\n[attachments.all]\nfile = \"*\"\ncheck = \"none\"\nmax_size = \"1GiB\"\nbucket = \"documents\"\n");
         let config = setup.write();
         Self {
             _setup: setup,
@@ -192,7 +192,7 @@ async fn what_a_killed_worker_has_left_is_swept() {
     proxy.refuse("POST", "uploadId=", 503);
     proxy.refuse("DELETE", "uploadId=", 503);
     let sweep = Sweep::of(&place.toml_behind("documents", &proxy));
-    origin.put("/recording.wav", vec![7; 20 << 20], "audio/x-wav");
+    origin.put("/recording.wav", vec![7; 65 << 20], "audio/x-wav");
     let event = sweep.config.with_file_name("event.json");
     fs::write(&event, call::with_urls(&[&origin.url("/recording.wav")])).unwrap();
     let mut archive = command();

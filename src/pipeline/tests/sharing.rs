@@ -45,15 +45,18 @@ async fn answer(mut stream: TcpStream) {
 #[tokio::test]
 async fn while_a_large_check_has_the_memory_and_another_waits_small_events_are_archived() {
     let mut archivist = archivist();
-    archivist.fetcher = Fetcher::new(&config::Fetch {
-        allowed_hosts: vec!["127.0.0.1".into()],
-        allow_http: true,
-        allow_private_addresses: true,
-        connect_timeout: Duration::from_secs(5),
-        read_timeout: Duration::from_secs(20),
-        max_redirects: 0,
-        refusals: 1,
-    })
+    archivist.fetcher = Fetcher::new(
+        &config::Fetch {
+            allowed_hosts: vec!["127.0.0.1".into()],
+            allow_http: true,
+            allow_private_addresses: true,
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(20),
+            max_redirects: 0,
+            refusals: 1,
+        },
+        4,
+    )
     .unwrap();
     archivist.budget = Budget::new(&config::Limits {
         memory: 64 << 20,

@@ -3,19 +3,23 @@
 use std::{str::FromStr, sync::Arc};
 
 use object_store::{
-    ClientConfigKey, ClientOptions, Result, RetryConfig, StaticCredentialProvider,
+    ClientConfigKey, ClientOptions, ObjectStore, Result, RetryConfig, StaticCredentialProvider,
     aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
 };
 
-use super::{Opened, judge::Rule};
-use crate::store::uploads::{Client, Uploads};
+use super::{Opened, Sends, judge::Rule};
+use crate::store::{
+    clients::{Clients, Connector},
+    crypto::Crypto,
+    uploads::Uploads,
+};
 
 /// The builder of a cloud's client.
 pub(super) trait Cloud: Sized {
     /// An option's name, parsed.
-    type Key: FromStr + Copy;
+    type Key: FromStr + Copy + PartialEq;
     /// The most useful options, for a message.
     const KNOWN: &'static str;
     /// What the names of the variables begin with that the client reads as options.
@@ -30,8 +34,8 @@ pub(super) trait Cloud: Sized {
     fn get(&self, key: &Self::Key) -> Option<String>;
     /// What the value of an option has to be.
     fn rule(key: &Self::Key) -> Rule;
-    /// Builds the client; no request is made.
-    fn finish(self, bucket: &str) -> Result<Opened>;
+    /// Builds the client; no request is made. `said` are the options that somebody set.
+    fn finish(self, bucket: &str, said: &[Self::Key], clients: &Clients) -> Result<Opened>;
 }
 
 /// What the stores' builders take for true.
@@ -87,14 +91,21 @@ impl Cloud for AmazonS3Builder {
         }
     }
 
-    fn finish(mut self, bucket: &str) -> Result<Opened> {
-        let client = Client::default();
-        let says = |key, words: &[&str]| {
-            let value = self.get_config_value(&key).unwrap_or_default();
-            words.contains(&value.trim().to_ascii_lowercase().as_str())
-        };
-        let conditional = !says(AmazonS3ConfigKey::ConditionalPut, &["disabled"]);
-        let unsigned = says(AmazonS3ConfigKey::SkipSignature, TRUE);
+    fn finish(mut self, bucket: &str, said: &[Self::Key], clients: &Clients) -> Result<Opened> {
+        use AmazonS3ConfigKey as Key;
+        let client = Connector::new(clients);
+        let value = |key| self.get_config_value(&key).unwrap_or_default();
+        let says =
+            |key, words: &[&str]| words.contains(&value(key).trim().to_ascii_lowercase().as_str());
+        let conditional = !says(Key::ConditionalPut, &["disabled"]);
+        let unsigned = says(Key::SkipSignature, TRUE);
+        let unsigned_payload = says(Key::UnsignedPayload, TRUE);
+        let plain = [Key::Endpoint, Key::S3Endpoint].map(value);
+        let plain = plain.iter().any(|url| url.starts_with("http://"));
+        // Of a whole body the digest is known, and signed. A part would have to be hashed for it, and TLS keeps it as well.
+        let parts_unsigned = !plain && !said.contains(&Key::UnsignedPayload);
+        let sha256 = says(Key::Checksum, &["sha256"]);
+        let other_checksum = !sha256 && !says(Key::Checksum, &[""]);
         if unsigned {
             // Never sent: with them, the URL of a request can be had that is not to be signed.
             self = self.with_credentials(Arc::new(StaticCredentialProvider::new(AwsCredential {
@@ -103,18 +114,35 @@ impl Cloud for AmazonS3Builder {
                 token: None,
             })));
         }
-        let store = self
+        let builder = self
+            .with_crypto_provider(Arc::new(Crypto))
             .with_http_connector(client.clone())
-            .with_bucket_name(bucket)
-            .build()?;
+            .with_bucket_name(bucket);
+        let store = builder.clone().build()?;
+        let parts = if parts_unsigned {
+            let credentials = Arc::clone(store.credentials());
+            let builder = builder.with_unsigned_payload(true);
+            builder.with_credentials(credentials).build()?
+        } else {
+            store.clone()
+        };
         let uploads = Uploads::S3 {
             store: store.clone(),
             client,
             unsigned,
         };
+        let signed = sha256 || !(unsigned || unsigned_payload || parts_unsigned);
+        let sends = if other_checksum {
+            Sends::Bytes
+        } else {
+            Sends::Streams {
+                parts: Arc::new(parts),
+                signed,
+            }
+        };
         Ok(Opened {
             conditional,
-            ..Opened::new(Arc::new(store), uploads)
+            ..Opened::new(Arc::new(store), uploads, sends)
         })
     }
 }
@@ -142,8 +170,8 @@ impl Cloud for GoogleCloudStorageBuilder {
         }
     }
 
-    fn finish(self, bucket: &str) -> Result<Opened> {
-        let client = Client::default();
+    fn finish(self, bucket: &str, _: &[Self::Key], clients: &Clients) -> Result<Opened> {
+        let client = Connector::new(clients);
         let says = |key| self.get_config_value(&key).unwrap_or_default();
         let unsigned = says(GoogleConfigKey::SkipSignature);
         let unsigned = TRUE.contains(&unsigned.trim().to_ascii_lowercase().as_str());
@@ -161,7 +189,7 @@ impl Cloud for GoogleCloudStorageBuilder {
             bucket: format!("{}/{bucket}", base.trim_end_matches('/')),
             unsigned,
         };
-        Ok(Opened::new(Arc::new(store), uploads))
+        Ok(streamed(store, uploads))
     }
 }
 
@@ -188,10 +216,23 @@ impl Cloud for MicrosoftAzureBuilder {
         }
     }
 
-    fn finish(self, container: &str) -> Result<Opened> {
-        let store = self.with_container_name(container).build()?;
-        Ok(Opened::new(Arc::new(store), Uploads::Azure))
+    fn finish(self, container: &str, _: &[Self::Key], clients: &Clients) -> Result<Opened> {
+        let store = self
+            .with_http_connector(Connector::new(clients))
+            .with_container_name(container)
+            .build()?;
+        Ok(streamed(store, Uploads::Azure))
     }
+}
+
+/// Of a store whose client signs no digest of what it sends.
+fn streamed(store: impl ObjectStore, uploads: Uploads) -> Opened {
+    let store: Arc<dyn ObjectStore> = Arc::new(store);
+    let sends = Sends::Streams {
+        parts: Arc::clone(&store),
+        signed: false,
+    };
+    Opened::new(store, uploads, sends)
 }
 
 fn client_rule(key: ClientConfigKey) -> Rule {

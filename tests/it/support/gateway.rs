@@ -20,8 +20,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::wait::eventually;
 
-/// More than the largest part of an upload.
-const LARGEST: usize = 64 << 20;
+/// More than the largest body that goes up in one request.
+const LARGEST: usize = 80 << 20;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

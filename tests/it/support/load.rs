@@ -11,7 +11,7 @@ use super::{amqp::Amqp, call, origin::Origin};
 /// Sets the seed of every load, to repeat a run that failed.
 const SEED: &str = "CALLVAULT_IT_SEED";
 /// A recording that goes up in parts.
-const LARGE: usize = 20 << 20;
+const LARGE: usize = 65 << 20;
 
 /// Numbers that look random, the same ones for the same seed.
 pub(crate) struct Dice(u64);

@@ -18,6 +18,7 @@ pub(crate) mod lossy;
 pub(crate) mod origin;
 pub(crate) mod place;
 pub(crate) mod proxy;
+pub(crate) mod recorder;
 pub(crate) mod s3;
 pub(crate) mod script;
 pub(crate) mod servers;

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use callvault::{config, store::Bucket};
+use callvault::{
+    config,
+    store::{Bucket, Clients},
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::Value;
@@ -136,7 +139,7 @@ impl Place {
             url,
             options,
         };
-        Bucket::open(&settings).unwrap()
+        Bucket::open(&settings, &Clients::default()).unwrap()
     }
 
     /// The server's address, `http://HOST:PORT`; a folder has none.

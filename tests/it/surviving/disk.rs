@@ -27,7 +27,7 @@ async fn worker_on(disk: &Disk, scene: &Scene) -> Worker {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_full_spool_is_waited_for_and_nothing_is_charged() {
     let mut scene = Scene::new(10, 2).await;
-    let disk = Disk::mount(scene.setup.dir().join("spool"), 64);
+    let disk = Disk::mount(scene.setup.dir().join("spool"), 160);
     scene
         .setup
         .set("limits", "spool_dir", &format!("{:?}", disk.inside()));

@@ -1,0 +1,245 @@
+//! A body on its way out: to a socket piece by piece, or into another file.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::FileExt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, future::Either, stream};
+
+use super::{Body, Place, blocking};
+
+/// The most bytes of a file that are read at once. A connection holds two such pieces, and three at times.
+pub const PIECE: usize = 256 << 10;
+
+/// What is copied at once, in bytes, before somebody looks whether it is still wanted.
+const STRETCH: usize = 16 << 20;
+
+pub(super) fn of(
+    body: Body,
+    at: u64,
+    len: u64,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    match &*body.place {
+        Place::Memory { chunks, .. } => {
+            let pieces = in_memory(chunks, at, len);
+            // The body stays: its memory counts as long as any of it is on its way.
+            let pieces = stream::iter(pieces).map(move |piece| {
+                let _held = &body;
+                piece
+            });
+            Either::Left(pieces)
+        }
+        Place::Spool { .. } => {
+            let reading = Reading {
+                body,
+                at,
+                left: len,
+                buffers: Buffers::default(),
+                at_once: true,
+            };
+            let pieces = stream::try_unfold(reading, async |mut reading| {
+                Ok(reading.next().await?.map(|piece| (piece, reading)))
+            });
+            Either::Right(pieces)
+        }
+    }
+}
+
+fn in_memory(chunks: &[Bytes], at: u64, len: u64) -> Vec<io::Result<Bytes>> {
+    let whole = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let (mut at, mut left) = (whole(at), whole(len));
+    let mut pieces = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        let from = at.min(chunk.len());
+        let piece = chunk.slice(from..chunk.len().min(from.saturating_add(left)));
+        at -= from;
+        left -= piece.len();
+        if !piece.is_empty() {
+            pieces.push(Ok(piece));
+        }
+    }
+    if left > 0 {
+        pieces.push(Err(too_short()));
+    }
+    pieces
+}
+
+fn too_short() -> io::Error {
+    let what = "the spooled body is shorter than it was when it was written";
+    io::Error::new(io::ErrorKind::UnexpectedEof, what)
+}
+
+/// A file that is being read, piece by piece.
+struct Reading {
+    body: Body,
+    at: u64,
+    left: u64,
+    buffers: Buffers,
+    /// Whether to look first for what is in the page cache.
+    at_once: bool,
+}
+
+impl Reading {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let most = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
+        let Place::Spool { file, .. } = &*self.body.place else {
+            return Ok(None);
+        };
+        if most == 0 {
+            return Ok(None);
+        }
+        let mut buffer = self.buffers.lend();
+        let mut read = None;
+        if self.at_once {
+            // What was written a moment ago is in memory, as a rule. A thread for each piece would cost
+            // as much as copying it.
+            match read_cached(file, &mut buffer.bytes[..most], self.at) {
+                Ok(some) => read = Some(some),
+                // On a disk that is busy, or a file system that cannot say.
+                Err(error) => self.at_once = error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        let read = if let Some(read) = read {
+            read
+        } else {
+            let (body, at) = (self.body.clone(), self.at);
+            let waited = blocking(move || {
+                let read = read_at(&body, &mut buffer.bytes[..most], at)?;
+                Ok((buffer, read))
+            });
+            let (back, read) = waited.await?;
+            buffer = back;
+            read
+        };
+        if read == 0 {
+            return Err(too_short());
+        }
+        self.at += read as u64;
+        self.left -= read as u64;
+        buffer.len = read;
+        Ok(Some(Bytes::from_owner(buffer)))
+    }
+}
+
+/// One read, from wherever the body lies.
+fn read_at(body: &Body, into: &mut [u8], at: u64) -> io::Result<usize> {
+    match &*body.place {
+        Place::Memory { chunks, .. } => Ok(super::read_chunks(chunks, at, into)),
+        Place::Spool { file, .. } => loop {
+            match file.read_at(into, at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        },
+    }
+}
+
+/// What is in memory of a file at a position; an error where it would have to be waited for. Zero is no end here: what is
+/// not there is judged by a read that waits.
+#[cfg(target_os = "linux")]
+fn read_cached(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let mut into = [io::IoSliceMut::new(into)];
+    match preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT)? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        read => Ok(read),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_: &File, _: &mut [u8], _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Buffers that come back once nobody holds what was read into them.
+#[derive(Debug, Clone, Default)]
+struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
+
+impl Buffers {
+    fn lend(&self) -> Lent {
+        let back = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Lent {
+            bytes: back.unwrap_or_else(|| vec![0; PIECE].into_boxed_slice()),
+            len: 0,
+            home: self.clone(),
+        }
+    }
+}
+
+/// A buffer, and how much of it was read.
+#[derive(Debug)]
+struct Lent {
+    bytes: Box<[u8]>,
+    len: usize,
+    home: Buffers,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut home = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
+        home.push(bytes);
+    }
+}
+
+pub(super) fn write(body: &Body, to: &mut File, wanted: impl Fn() -> bool) -> io::Result<()> {
+    let mut at = 0;
+    if let Place::Spool { file, .. } = &*body.place {
+        while at < body.len && wanted() {
+            let len = usize::try_from(body.len - at)
+                .unwrap_or(STRETCH)
+                .min(STRETCH);
+            match copy_in_kernel(file, at, to, len) {
+                // An end too early, or a kernel that takes other file systems: what reads and writes says which.
+                Ok(0) | Err(_) => break,
+                Ok(copied) => at += copied as u64,
+            }
+        }
+    }
+    let mut reader = body.reader_at(at);
+    let mut buffer = vec![0; PIECE];
+    while at < body.len {
+        if !wanted() {
+            let what = "given up while it was written";
+            return Err(io::Error::new(io::ErrorKind::Interrupted, what));
+        }
+        match reader.read(&mut buffer) {
+            Ok(0) => return Err(too_short()),
+            Ok(read) => {
+                to.write_all(&buffer[..read])?;
+                at += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// From a position of one file to the cursor of another, without passing by here; on some file systems without
+/// copying at all.
+#[cfg(target_os = "linux")]
+fn copy_in_kernel(from: &File, mut at: u64, to: &File, len: usize) -> io::Result<usize> {
+    Ok(rustix::fs::copy_file_range(
+        from,
+        Some(&mut at),
+        to,
+        None,
+        len,
+    )?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn copy_in_kernel(_: &File, _: u64, _: &File, _: usize) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -89,8 +89,9 @@ pub struct Source {
 }
 
 impl Fetcher {
-    /// A fetcher that keeps to the given rules.
-    pub fn new(rules: &config::Fetch) -> io::Result<Self> {
+    /// A fetcher that keeps to the given rules, and so many connections to a host that are not in use: each
+    /// holds a read buffer that has grown with what came through it.
+    pub fn new(rules: &config::Fetch, idle_connections: usize) -> io::Result<Self> {
         let guard = Arc::new(Guard::new(rules));
         let roots = roots::beside_the_environments();
         let roots = roots
@@ -106,6 +107,7 @@ impl Fetcher {
             .referer(false)
             .http1_only()
             .http1_max_headers(MOST_HEADERS)
+            .pool_max_idle_per_host(idle_connections)
             .connect_timeout(rules.connect_timeout)
             .read_timeout(rules.read_timeout)
             .user_agent(concat!("callvault/", env!("CARGO_PKG_VERSION")))

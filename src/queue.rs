@@ -19,7 +19,7 @@ use std::{path::PathBuf, time::Duration};
 
 use backon::ExponentialBuilder;
 
-pub use self::session::connect;
+pub use self::session::{Role, connect};
 
 /// What can go wrong between callvault and its broker. Messages name no credentials.
 #[derive(Debug, thiserror::Error)]

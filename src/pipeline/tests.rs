@@ -147,7 +147,7 @@ fn archivist() -> Archivist {
     );
     Archivist {
         planner,
-        fetcher: Fetcher::new(&fetch).unwrap(),
+        fetcher: Fetcher::new(&fetch, 4).unwrap(),
         manifests: Arc::clone(stores.get("documents").unwrap()),
         stores,
         budget: Budget::new(&limits),

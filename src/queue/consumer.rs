@@ -18,8 +18,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    QueueError, backoff, handler::Handler, message, session::connect, suspects::Suspects, topology,
-    waiting::Waiting, within,
+    QueueError, backoff,
+    handler::Handler,
+    message,
+    session::{Role, connect},
+    suspects::Suspects,
+    topology,
+    waiting::Waiting,
+    within,
 };
 use crate::{
     config,
@@ -128,7 +134,7 @@ impl Worker {
     }
 
     async fn open(&self) -> Result<Session, QueueError> {
-        let connection = connect(&self.queue.url, "consumer").await?;
+        let connection = connect(&self.queue.url, Role::Consumer).await?;
         let channel = within(ANSWER, "open a channel", connection.create_channel()).await?;
         topology::ensure(&channel, &self.queue).await?;
         // Before consuming: the limit holds for consumers that start after it.

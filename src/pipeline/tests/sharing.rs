@@ -45,7 +45,7 @@ async fn answer(mut stream: TcpStream) {
 #[tokio::test]
 async fn while_a_large_check_has_the_memory_and_another_waits_small_events_are_archived() {
     let mut archivist = archivist();
-    archivist.fetcher = Fetcher::new(&config::Fetch {
+    let fetch = config::Fetch {
         allowed_hosts: vec!["127.0.0.1".into()],
         allow_http: true,
         allow_private_addresses: true,
@@ -53,8 +53,8 @@ async fn while_a_large_check_has_the_memory_and_another_waits_small_events_are_a
         read_timeout: Duration::from_secs(20),
         max_redirects: 0,
         refusals: 1,
-    })
-    .unwrap();
+    };
+    archivist.fetcher = Fetcher::new(&fetch, 4).unwrap();
     archivist.budget = Budget::new(&config::Limits {
         memory: 64 << 20,
         spool: 1 << 20,

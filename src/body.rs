@@ -28,8 +28,8 @@ use crate::digest::{Hasher, Sha256};
 
 /// Bodies up to this many bytes stay in memory if the budget allows.
 const MEMORY_LIMIT: u64 = 1 << 20;
-/// Bytes written to a temporary file in one go.
-const BATCH: usize = 512 << 10;
+/// Bytes written to a temporary file in one go: as many as are still in the processor's cache.
+const BATCH: usize = 128 << 10;
 /// Of an announced length so much is believed when room in the spool is taken, and all of it once so much has
 /// come. Otherwise a few origins that announce gigabytes and send nothing would keep the spool from all others.
 const BELIEVED: u64 = 16 << 20;
@@ -47,16 +47,28 @@ const GATHERED: usize = 64 << 10;
 struct Chunks {
     whole: Vec<Bytes>,
     tail: Vec<u8>,
-    len: usize,
+    /// Announced, and not there yet, in bytes.
+    expected: usize,
 }
 
 impl Chunks {
+    fn expecting(announced: Option<u64>) -> Self {
+        let expected = usize::try_from(announced.unwrap_or(0)).unwrap_or(0);
+        Self {
+            expected,
+            ..Self::default()
+        }
+    }
+
     fn push(&mut self, mut piece: &[u8]) {
-        self.len += piece.len();
         while !piece.is_empty() {
+            if self.tail.is_empty() {
+                self.tail.reserve_exact(self.expected.min(GATHERED));
+            }
             let room = GATHERED - self.tail.len();
             let (now, later) = piece.split_at(room.min(piece.len()));
             self.tail.extend_from_slice(now);
+            self.expected = self.expected.saturating_sub(now.len());
             if self.tail.len() == GATHERED {
                 self.whole.push(std::mem::take(&mut self.tail).into());
             }
@@ -69,7 +81,6 @@ impl Chunks {
             self.tail.shrink_to_fit();
             self.whole.push(std::mem::take(&mut self.tail).into());
         }
-        self.len = 0;
         std::mem::take(&mut self.whole)
     }
 }
@@ -92,8 +103,9 @@ enum Sink {
         share: Share,
     },
     Spool {
-        file: File,
-        batch: Chunks,
+        file: Arc<File>,
+        /// Hashed, and not written yet.
+        batch: Vec<u8>,
         room: Share,
     },
 }
@@ -128,19 +140,14 @@ impl Writer {
         if self.len > MEMORY_LIMIT {
             self.spill().await?;
         }
+        self.hasher.update(&chunk);
         match &mut self.sink {
-            Sink::Memory { chunks, .. } => {
-                self.hasher.update(&chunk);
-                chunks.push(&chunk);
-            }
-            Sink::Spool { batch, room, .. } => {
+            Sink::Memory { chunks, .. } => chunks.push(&chunk),
+            Sink::Spool { room, .. } => {
                 if self.len > room.bytes() {
                     more_room(room, self.most, self.announced)?;
                 }
-                batch.push(&chunk);
-                if batch.len >= BATCH {
-                    self.flush().await?;
-                }
+                self.spool(&chunk).await?;
             }
         }
         Ok(())
@@ -181,26 +188,41 @@ impl Writer {
         let room = self.budget.room_now(FIRST_STEP.min(self.most))?;
         let spool = self.budget.spool_file(room).await?;
         if let Sink::Spool { file, .. } = &spool {
-            let mut file = file.try_clone()?;
-            blocking(move || chunks.iter().try_for_each(|chunk| file.write_all(chunk))).await?;
+            let file = Arc::clone(file);
+            let written = move || {
+                chunks
+                    .iter()
+                    .try_for_each(|chunk| (&*file).write_all(chunk))
+            };
+            blocking(written).await?;
         }
         self.sink = spool;
         Ok(())
     }
 
-    /// Hashes and writes the waiting batch, off the runtime's threads.
+    async fn spool(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while let Sink::Spool { batch, .. } = &mut self.sink {
+            let (now, later) = bytes.split_at(bytes.len().min(BATCH - batch.len()));
+            batch.extend_from_slice(now);
+            if batch.len() < BATCH {
+                break;
+            }
+            self.flush().await?;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Writes the waiting batch, off the runtime's threads.
     async fn flush(&mut self) -> io::Result<()> {
         let Sink::Spool { file, batch, .. } = &mut self.sink else {
             return Ok(());
         };
-        let (batch, mut file) = (batch.take(), file.try_clone()?);
-        let mut hasher = std::mem::take(&mut self.hasher);
-        self.hasher = blocking(move || {
-            for chunk in &batch {
-                hasher.update(chunk);
-                file.write_all(chunk)?;
-            }
-            Ok(hasher)
+        let (mut full, file) = (std::mem::take(batch), Arc::clone(file));
+        *batch = blocking(move || {
+            (&*file).write_all(&full)?;
+            full.clear();
+            Ok(full)
         })
         .await?;
         Ok(())
@@ -238,7 +260,7 @@ pub struct Body {
 #[derive(Debug)]
 enum Place {
     Memory { chunks: Vec<Bytes>, _share: Share },
-    Spool { file: File, _room: Share },
+    Spool { file: Arc<File>, _room: Share },
 }
 
 impl Body {

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    BELIEVED, Chunks, FIRST_STEP, MEMORY_LIMIT, Share, Sink, WriteError, Writer, blocking,
+    BATCH, BELIEVED, Chunks, FIRST_STEP, MEMORY_LIMIT, Share, Sink, WriteError, Writer, blocking,
     pool::{IN_TURN, Pool},
 };
 use crate::{config::Limits, digest::Hasher};
@@ -128,7 +128,7 @@ impl Budget {
             // Without a length, memory is taken for the most that would stay there.
             None => match self.bodies.try_take(expected.unwrap_or(MEMORY_LIMIT)) {
                 Some(share) => Sink::Memory {
-                    chunks: Chunks::default(),
+                    chunks: Chunks::expecting(expected),
                     share,
                 },
                 None => {
@@ -157,8 +157,8 @@ impl Budget {
         let dir = Arc::clone(&self.spool_dir);
         let file = blocking(move || nameless(&dir)).await?;
         Ok(Sink::Spool {
-            file,
-            batch: Chunks::default(),
+            file: Arc::new(file),
+            batch: Vec::with_capacity(BATCH),
             room,
         })
     }

@@ -45,19 +45,16 @@ async fn answer(mut stream: TcpStream) {
 #[tokio::test]
 async fn while_a_large_check_has_the_memory_and_another_waits_small_events_are_archived() {
     let mut archivist = archivist();
-    archivist.fetcher = Fetcher::new(
-        &config::Fetch {
-            allowed_hosts: vec!["127.0.0.1".into()],
-            allow_http: true,
-            allow_private_addresses: true,
-            connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(20),
-            max_redirects: 0,
-            refusals: 1,
-        },
-        4,
-    )
-    .unwrap();
+    let fetch = config::Fetch {
+        allowed_hosts: vec!["127.0.0.1".into()],
+        allow_http: true,
+        allow_private_addresses: true,
+        connect_timeout: Duration::from_secs(5),
+        read_timeout: Duration::from_secs(20),
+        max_redirects: 0,
+        refusals: 1,
+    };
+    archivist.fetcher = Fetcher::new(&fetch, 4).unwrap();
     archivist.budget = Budget::new(&config::Limits {
         memory: 64 << 20,
         spool: 1 << 20,
@@ -94,10 +91,11 @@ async fn while_a_large_check_has_the_memory_and_another_waits_small_events_are_a
         .collect();
     // The large one goes as far as it can get beside them.
     let small = join_all(jobs.iter().map(|job| archivist.archive(job)));
+    let small = tokio::time::timeout(Duration::from_mins(1), small);
     let ends = tokio::select! {
         biased;
         outcome = &mut large => panic!("it took memory that is not there: {outcome:?}"),
-        ends = small => ends,
+        ends = small => ends.expect("small events wait for a large check"),
     };
     for outcome in &ends {
         assert!(matches!(outcome.end, End::Archived), "{outcome:?}");

@@ -135,8 +135,7 @@ impl Writer {
             }
             Sink::Spool { batch, room, .. } => {
                 if self.len > room.bytes() {
-                    let more = more_room(&self.budget, room.bytes(), self.most, self.announced);
-                    room.merge(more?);
+                    more_room(room, self.most, self.announced)?;
                 }
                 batch.push(&chunk);
                 if batch.len >= BATCH {
@@ -210,12 +209,8 @@ impl Writer {
 
 /// The rest of what was announced, or one more step; or none. Then all that was announced must be waited for,
 /// or twice what there is: so a body is begun anew once, or a few times.
-fn more_room(
-    budget: &Budget,
-    reserved: u64,
-    most: u64,
-    announced: Option<u64>,
-) -> Result<Share, WriteError> {
+fn more_room(room: &mut Share, most: u64, announced: Option<u64>) -> Result<(), WriteError> {
+    let reserved = room.bytes();
     let (more, bytes) = match announced {
         Some(announced) if announced > reserved => (announced - reserved, announced),
         _ => (
@@ -225,10 +220,11 @@ fn more_room(
     };
     let more = more.min(most.saturating_sub(reserved)).max(UNIT);
     let bytes = bytes.min(most);
-    budget
-        .spool
-        .try_take(more)
-        .ok_or(WriteError::NoRoom { bytes })
+    if room.try_grow(more) {
+        Ok(())
+    } else {
+        Err(WriteError::NoRoom { bytes })
+    }
 }
 
 /// A complete attachment. Cloning it is cheap; the bytes are shared and never change.

@@ -13,6 +13,7 @@ mod threads;
 
 use std::{io, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use reqwest::{
     Certificate, Client, Response, StatusCode,
     header::{
@@ -88,8 +89,9 @@ pub struct Source {
 }
 
 impl Fetcher {
-    /// A fetcher that keeps to the given rules.
-    pub fn new(rules: &config::Fetch) -> io::Result<Self> {
+    /// A fetcher that keeps to the given rules, and so many connections to a host that are not in use: each
+    /// holds a read buffer that has grown with what came through it.
+    pub fn new(rules: &config::Fetch, idle_connections: usize) -> io::Result<Self> {
         let guard = Arc::new(Guard::new(rules));
         let roots = roots::beside_the_environments();
         let roots = roots
@@ -105,6 +107,7 @@ impl Fetcher {
             .referer(false)
             .http1_only()
             .http1_max_headers(MOST_HEADERS)
+            .pool_max_idle_per_host(idle_connections)
             .connect_timeout(rules.connect_timeout)
             .read_timeout(rules.read_timeout)
             .user_agent(concat!("callvault/", env!("CARGO_PKG_VERSION")))
@@ -152,12 +155,13 @@ impl Downloads {
         let mut pause = FIRST_PAUSE;
         let mut tried = 0;
         let mut room = None;
+        let due = expiry::due(url, Utc::now());
         loop {
             let late = |_| Err(FetchError::Late);
             let fetched = self.try_fetch(url, most, budget, room.take());
             match timeout_at(deadline, fetched).await.unwrap_or_else(late) {
                 Err(FetchError::NoRoom { bytes }) => {
-                    room = Some(wait_for_room(budget, bytes, deadline).await?);
+                    room = Some(wait_for_room(budget, bytes, due, deadline).await?);
                 }
                 Err(error) if error.class() == Class::MayPass && tried + 1 < TRIES => {
                     let asked = error.retry_after().unwrap_or_default().max(pause);
@@ -236,9 +240,10 @@ fn next_hop(url: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
 async fn wait_for_room(
     budget: &Budget,
     bytes: u64,
+    due: DateTime<Utc>,
     deadline: Instant,
 ) -> Result<Share, FetchError> {
-    match timeout_at(deadline, budget.room(bytes)).await {
+    match timeout_at(deadline, budget.room(bytes, due)).await {
         Ok(room) => room.map_err(FetchError::Local),
         Err(_) => Err(FetchError::NoRoom { bytes }),
     }

@@ -3,7 +3,9 @@
 mod about;
 mod commit;
 mod job;
+mod judge;
 mod keep;
+mod order;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -17,8 +19,10 @@ use chrono::{TimeDelta, Utc};
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::timeout_at;
 
+use self::judge::aside;
 pub use self::{
     job::{End, Fault, Job, Missing, Outcome},
+    order::due_of,
     turns::Turns,
 };
 use crate::{
@@ -89,7 +93,8 @@ impl Archivist {
             Err(_) => return end(End::NotOurs(Fault::Late)),
         };
         // Nothing that a panic may have left half done is looked at again, here and below.
-        let call = match catch_unwind(AssertUnwindSafe(|| Event::parse(&job.body))) {
+        let parse = AssertUnwindSafe(|| Event::parse(&job.body));
+        let call = match aside(job.body.len(), || catch_unwind(parse)) {
             Ok(Ok(Event::Analyzed(call))) => call,
             Ok(Ok(Event::Other(event))) => return end(End::Ignored { event }),
             Ok(Err(error)) => return end(End::Invalid(error)),
@@ -128,16 +133,23 @@ impl Archivist {
         if job.is_late() {
             return Err(Fault::Late.into());
         }
-        let planned = self.planner.plan(call);
-        let mut keeping = Vec::with_capacity(planned.len());
-        for (at, planned) in planned.iter().enumerate() {
+        let (planned, order) = aside(job.body.len(), || {
+            let planned = self.planner.plan(call);
+            let order = order::begin(&planned, Utc::now());
+            (planned, order)
+        });
+        let keeping = order.into_iter().map(async |at| {
+            let planned = &planned[at];
             let stored = known.as_ref().and_then(|known| known.stored(at, planned));
-            keeping.push(self.keep(call, planned, stored, job));
-        }
-        // All of them end before the first fault counts: what was fetched is stored, if it can be.
-        let kept: Vec<Result<Kept, Stop>> =
-            stream::iter(keeping).buffered(SIDE_BY_SIDE).collect().await;
-        let kept: Vec<Kept> = kept.into_iter().collect::<Result<_, _>>()?;
+            (at, self.keep(call, planned, stored, job).await)
+        });
+        // All of them end before the first fault counts: what was fetched is stored, if it can be. None waits
+        // for one before it: eight are under way as long as there are eight.
+        let kept = stream::iter(keeping).buffer_unordered(SIDE_BY_SIDE);
+        let mut kept: Vec<(usize, Result<Kept, Stop>)> = kept.collect().await;
+        kept.sort_unstable_by_key(|(at, _)| *at);
+        let kept = kept.into_iter().map(|(_, kept)| kept);
+        let kept: Vec<Kept> = kept.collect::<Result<_, _>>()?;
         let (entries, missing): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
         let missing: Vec<Missing> = missing.into_iter().flatten().collect();
         if let Some(fault) = job::crowded_out(&missing) {

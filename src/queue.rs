@@ -13,12 +13,13 @@ mod refusal;
 mod session;
 mod suspects;
 pub mod topology;
+mod waiting;
 
 use std::{path::PathBuf, time::Duration};
 
 use backon::ExponentialBuilder;
 
-pub use self::session::connect;
+pub use self::session::{Role, connect};
 
 /// What can go wrong between callvault and its broker. Messages name no credentials.
 #[derive(Debug, thiserror::Error)]

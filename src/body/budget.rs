@@ -3,14 +3,18 @@
 use std::{
     fs::{File, Permissions},
     io::{self, Write},
+    num::NonZero,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::{
     BELIEVED, Chunks, FIRST_STEP, MEMORY_LIMIT, Share, Sink, WriteError, Writer, blocking,
-    pool::Pool,
+    pool::{IN_TURN, Pool},
 };
 use crate::{config::Limits, digest::Hasher};
 
@@ -19,14 +23,23 @@ const SHORT_EVENT: usize = 256 << 10;
 /// What an event takes while it is at work, in multiples of its body: as it came, taken apart, its URLs as
 /// they are written, its entries, and its manifest twice.
 const EVENT_GROWS: u64 = 10;
-/// What long events may take together, in bytes; one that takes more is at work alone.
-pub(super) const LONG_EVENTS: u64 = 128 << 20;
+/// What long events may take together, in bytes; one that takes more than large ones may is alone among them.
+const LONG_EVENTS: u64 = 128 << 20;
+/// A quarter of it is for those of up to 800 KiB: the longest hold theirs for as long as their origins please.
+const MEDIUM_EVENT: u64 = 8 << 20;
+
+/// Small work takes up to this many bytes: the tree of an ordinary JSON file of 300 KiB.
+const SMALL_WORK: u64 = 4 << 20;
+/// Small bodies take up to this many bytes of the spool, of which an eighth is kept for them: an hour and more
+/// of telephone quality.
+const SMALL_BODY: u64 = 64 << 20;
 
 /// What all jobs of a worker may use at once.
 ///
 /// No job waits here for a share while it holds another that somebody else may wait for. A body that
 /// finds no room is given up, and begun again once there is ([`WriteError::NoRoom`]); working memory is
-/// held only by work that ends by itself.
+/// held only by work that ends by itself. And nothing small waits for anything large
+/// (`Pool`).
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// Bodies in memory.
@@ -37,6 +50,8 @@ pub struct Budget {
     pub(super) spool: Pool,
     /// Events that are no attachments' bytes, and long all the same.
     pub(super) events: Pool,
+    /// Long work for processors: one is left to everything else, where there is more than one.
+    processors: Arc<Semaphore>,
     spool_dir: Arc<PathBuf>,
 }
 
@@ -44,11 +59,15 @@ impl Budget {
     /// The budget of a worker: a quarter of the memory for bodies, which have the spool too, the rest
     /// for work on them.
     pub fn new(limits: &Limits) -> Self {
+        let Limits { memory, spool, .. } = *limits;
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
-            bodies: Pool::new(limits.memory / 4),
-            work: Pool::new(limits.memory - limits.memory / 4),
-            spool: Pool::new(limits.spool),
-            events: Pool::new(LONG_EVENTS),
+            bodies: Pool::new(memory / 4),
+            // Which leaves two thirds of the memory to one large piece of work.
+            work: Pool::with_classes(memory - memory / 4, memory / 12, SMALL_WORK),
+            spool: Pool::with_classes(spool, spool / 8, SMALL_BODY),
+            events: Pool::with_classes(LONG_EVENTS, LONG_EVENTS / 4, MEDIUM_EVENT),
+            processors: Arc::new(Semaphore::new(processors.saturating_sub(1).max(1))),
             spool_dir: Arc::new(limits.spool_dir.clone()),
         }
     }
@@ -64,23 +83,31 @@ impl Budget {
         if bytes <= SHORT_EVENT {
             return Ok(None);
         }
-        let share = self.events.take(bytes as u64 * EVENT_GROWS).await?;
-        Ok(Some(share))
+        let grown = (bytes as u64 * EVENT_GROWS).min(self.events.most());
+        // In the order of arrival: what their URLs tell is known once they are taken apart.
+        Ok(Some(self.events.take(grown, IN_TURN).await?))
     }
 
     /// Waits for working memory. Whoever holds a share must not wait for another.
     pub async fn work(&self, bytes: u64) -> io::Result<Share> {
-        self.work.take(bytes).await
+        self.work.take(bytes, IN_TURN).await
     }
 
-    /// The most working memory that there is, in bytes.
+    /// The most working memory that one piece of work may take, in bytes.
     pub fn most_work(&self) -> u64 {
-        self.work.bytes()
+        self.work.most()
     }
 
-    /// Waits for room in the spool. Whoever holds a body must not wait for room for another.
-    pub async fn room(&self, bytes: u64) -> io::Result<Share> {
-        self.spool.take(bytes).await
+    /// Waits for a processor to keep busy for long. Whoever holds working memory must not wait for it.
+    pub async fn processor(&self) -> io::Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.processors).acquire_owned().await;
+        permit.map_err(io::Error::other)
+    }
+
+    /// Waits for room in the spool, behind whoever needs theirs before `due`. Whoever holds a body must not wait
+    /// for room for another.
+    pub async fn room(&self, bytes: u64, due: DateTime<Utc>) -> io::Result<Share> {
+        self.spool.take(bytes, due).await
     }
 
     /// A writer for a body of which `expected` bytes are announced and at most `most` will be taken,

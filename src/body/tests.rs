@@ -2,7 +2,7 @@ use futures_util::{FutureExt, TryStreamExt};
 
 use std::{sync::Arc, time::Duration};
 
-use super::*;
+use super::{pool::IN_TURN, *};
 use crate::config::Limits;
 
 fn budget(memory: u64, spool: u64) -> Budget {
@@ -87,12 +87,7 @@ async fn a_body_above_its_limit_is_refused_while_it_streams() {
 #[tokio::test]
 async fn a_dropped_body_gives_its_room_back() {
     let budget = budget(8 << 20, 4 << 20);
-    let free = |b: &Budget| {
-        (
-            b.bodies.permits.available_permits(),
-            b.spool.permits.available_permits(),
-        )
-    };
+    let free = |b: &Budget| (b.bodies.free(), b.spool.free());
     let before = free(&budget);
     let small = body_of(&budget, None, &some_bytes(10)).await;
     let large = body_of(&budget, Some(2 << 20), &some_bytes(2 << 20)).await;
@@ -133,7 +128,7 @@ async fn a_body_without_room_is_given_up_and_can_be_begun_again_with_room() {
     drop(writer);
     let waiting = tokio::spawn({
         let budget = budget.clone();
-        async move { budget.room(3 << 20).await }
+        async move { budget.room(3 << 20, IN_TURN).await }
     });
     drop(first);
     let room = waiting.await.unwrap().unwrap();
@@ -200,10 +195,7 @@ async fn an_announced_length_is_believed_once_some_of_it_has_come() {
     for _ in 0..17 {
         first.write(mebibyte.clone()).await.unwrap();
     }
-    assert_eq!(
-        budget.spool.permits.available_permits() as u64,
-        (8 << 20) / UNIT
-    );
+    assert_eq!(budget.spool.free(), 8 << 20);
     let mut second = second;
     for _ in 0..16 {
         second.write(mebibyte.clone()).await.unwrap();
@@ -211,6 +203,42 @@ async fn an_announced_length_is_believed_once_some_of_it_has_come() {
     let refused = second.write(mebibyte.clone()).await;
     // All of it is to be waited for, so that it is begun anew once.
     assert!(matches!(refused, Err(WriteError::NoRoom { bytes }) if bytes == 40 << 20));
+}
+
+#[tokio::test]
+async fn whoever_has_all_the_memory_that_one_may_have_leaves_enough_for_small_work() {
+    let budget = budget(256 << 20, 1 << 20);
+    let _all = budget.work(budget.most_work()).await.unwrap();
+    let next = budget.work(budget.most_work());
+    let mut next = Box::pin(next);
+    assert!(next.as_mut().now_or_never().is_none());
+    let small: Vec<_> = (0..20)
+        .map(|_| budget.work(1 << 20).now_or_never())
+        .collect();
+    assert!(small.iter().all(Option::is_some), "small work had to wait");
+    let longest = budget.event(16 << 20).await.unwrap();
+    let medium = budget.event(700 << 10).now_or_never();
+    assert!(
+        longest.is_some() && medium.is_some(),
+        "an event had to wait"
+    );
+}
+
+#[tokio::test]
+async fn a_huge_body_that_waits_for_room_does_not_hold_up_small_ones() {
+    let budget = budget(0, 64 << 20);
+    let held = body_of(&budget, Some(40 << 20), &some_bytes(40 << 20)).await;
+    let mut huge = Box::pin(budget.room(50 << 20, IN_TURN));
+    assert!(huge.as_mut().now_or_never().is_none());
+    let small = body_of(&budget, Some(2 << 20), &some_bytes(2 << 20)).await;
+    let refused = budget.writer(Some(20 << 20), 64 << 20, None).await;
+    assert!(
+        matches!(refused, Err(WriteError::NoRoom { .. })),
+        "large ones wait behind it"
+    );
+    drop(held);
+    assert!(huge.now_or_never().is_some());
+    drop(small);
 }
 
 #[tokio::test]

@@ -23,7 +23,10 @@ const ARRAY: u64 = 144;
 /// No text takes more than this for each of its bytes: `{"":0},` is the worst.
 const WORST: u64 = 160;
 /// Shorter texts are not looked at: the worst of them is still small.
-const SHORT: u64 = 16 << 10;
+const SHORT: u64 = 4 << 10;
+
+/// What a text is looked at in, in bytes.
+const BUFFER: usize = 64 << 10;
 
 /// An upper bound of the memory that [`inspect`] takes for a text of `len` bytes, in bytes. Ordinary
 /// files take about twelve times their text; a hostile one may take a hundred times it. `told`: whether there
@@ -39,7 +42,7 @@ pub fn memory(text: &mut impl Read, len: u64, told: bool) -> io::Result<u64> {
     let mut outside = OutsideStrings::default();
     // One bit a level: whether it is an object. What is deeper than serde_json goes is refused.
     let mut objects = 0_u128;
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; usize::try_from(len).map_or(BUFFER, |len| len.min(BUFFER))];
     loop {
         let read = text.read(&mut buffer)?;
         if read == 0 {

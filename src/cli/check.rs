@@ -142,7 +142,7 @@ impl Check {
 /// The broker answers, and has the topology or may be given it. Looks without declaring: a check is to
 /// leave no queue behind that fills.
 async fn reach_broker(settings: &config::Queue) -> Result<&'static str, queue::QueueError> {
-    let connection = queue::connect(&settings.url, "check").await?;
+    let connection = queue::connect(&settings.url, queue::Role::Check).await?;
     match queue::topology::find_on(&connection, settings).await {
         Ok(()) => Ok("its exchange and queues are there"),
         Err(error) if error.is_missing() && settings.declare => {

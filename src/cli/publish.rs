@@ -133,7 +133,7 @@ impl Publish {
 
 /// So that a first event does not come before the queue that is to take it.
 async fn declare(queue: &crate::config::Queue) -> Result<(), QueueError> {
-    let connection = crate::queue::connect(&queue.url, "publisher").await?;
+    let connection = crate::queue::connect(&queue.url, crate::queue::Role::Publisher).await?;
     topology::ensure_on(&connection, queue).await
 }
 

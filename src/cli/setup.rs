@@ -100,7 +100,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
     );
     let archivist = Archivist {
         planner,
-        fetcher: Fetcher::new(&fetch).map_err(Failure::unreachable)?,
+        fetcher: Fetcher::new(&fetch, queue.prefetch.into()).map_err(Failure::unreachable)?,
         stores,
         budget: Budget::new(&limits),
         spool: Outage::of("the spool folder"),

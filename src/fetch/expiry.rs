@@ -1,10 +1,27 @@
-//! When a signed URL says that it expires. Pure.
+//! When a signed URL says that it expires, and who goes first for that. Pure.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use url::Url;
 
 /// Earlier than this is no moment but a duration in seconds: some signers write that in `Expires`.
 const FIRST_PLAUSIBLE: i64 = 1_000_000_000;
+
+/// What tells no expiry counts as if it had so much time left when it began to wait: half of what a job has by
+/// default, so that it goes before all newcomers long before its job gives up.
+const HORIZON: TimeDelta = TimeDelta::minutes(10);
+
+/// By when a URL that is waited with since `began` should be asked for; of several that wait, the first goes
+/// first. One that is over already is in no more of a hurry than one that tells nothing.
+pub fn due(url: &Url, began: DateTime<Utc>) -> DateTime<Utc> {
+    of(url)
+        .filter(|expires| *expires > began)
+        .unwrap_or_else(|| unhurried(began))
+}
+
+/// The same for what tells no expiry at all.
+pub fn unhurried(began: DateTime<Utc>) -> DateTime<Utc> {
+    began + HORIZON
+}
 
 /// The earliest moment that the URL's query names as its end, by the conventions of
 ///
@@ -107,6 +124,23 @@ mod tests {
         ] {
             assert_eq!(expiry(query).as_deref(), Some(expected), "{query}");
         }
+    }
+
+    #[test]
+    fn what_tells_no_expiry_or_a_past_one_goes_before_who_comes_ten_minutes_later() {
+        let due = |query: &str, minutes| {
+            let url = Url::parse(&format!("https://host/recording.wav?{query}")).unwrap();
+            due(
+                &url,
+                DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::minutes(minutes),
+            )
+        };
+        let soon = due("Expires=1728000060", 0);
+        let (silent, past) = (due("", 0), due("Expires=1727999999", 0));
+        assert!(soon < silent && silent == past);
+        assert!(silent < due("Expires=1728000601", 0), "expires in 601 s");
+        // Whoever has a second left comes too late to pass by.
+        assert!(silent < due("Expires=1728000602", 10));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::{Archivist, Fault, Job, Stop, about::manifest_about};
+use super::{Archivist, Fault, Job, Stop, about::manifest_about, judge::aside};
 use crate::{
     attachment::manifest_key,
     event::CallAnalyzed,
@@ -29,7 +29,8 @@ impl Archivist {
     ) -> Result<(), Stop> {
         let key = manifest_key(call);
         let manifest = Manifest::new(call, job.attempt, self.include_event, entries, &self.worker);
-        let json = manifest.to_json().map_err(|source| Fault::Manifest {
+        let json = aside(call.body.get().len(), || manifest.to_json());
+        let json = json.map_err(|source| Fault::Manifest {
             key: key.clone(),
             source,
         })?;
@@ -90,13 +91,18 @@ impl Archivist {
 /// Reads a manifest that is there; [`Stop::Duplicate`] where it is complete, [`Stop::Taken`] where it is
 /// another event's.
 fn parse_known(call: &CallAnalyzed, key: &str, found: &Found) -> Result<Known, Stop> {
-    let known = Known::parse(&found.bytes).map_err(|source| Fault::Manifest {
+    let (known, is_ours) = aside(found.bytes.len(), || {
+        let known = Known::parse(&found.bytes)?;
+        // A webhook that is sent again may be written otherwise, and its URLs signed anew. But whoever lists
+        // other attachments under the same ids is not archived by that, and must not pass for it.
+        let is_ours = known.is_of(call.sha256) || known.lists(call);
+        Ok((known, is_ours))
+    })
+    .map_err(|source| Fault::Manifest {
         key: key.into(),
         source,
     })?;
-    // A webhook that is sent again may be written otherwise, and its URLs signed anew. But whoever lists
-    // other attachments under the same ids is not archived by that, and must not pass for it.
-    if !known.is_of(call.sha256) && !known.lists(call) {
+    if !is_ours {
         return Err(Stop::Taken);
     }
     match known.status {

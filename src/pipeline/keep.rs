@@ -7,19 +7,16 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Archivist, Fault, Job, Kept, Missing, Stop, about::about};
+use super::{Archivist, Fault, Job, Kept, Missing, Stop, about::about, judge::Verdict};
 use crate::{
-    attachment::{Kind, Planned},
-    body::{Body, blocking},
-    check::{Checker, Facts, Problem},
+    attachment::Planned,
+    body::Body,
     event::CallAnalyzed,
     fetch::{FetchError, Fetched, Source, expiry},
     manifest::{Entry, Object},
     metadata,
     store::{Bucket, Put},
 };
-
-type Verdict = Result<Facts, Problem>;
 
 /// Bytes with what the origin said of them and what their check found.
 #[derive(Debug)]
@@ -171,7 +168,6 @@ impl Archivist {
         down.fold(self.spool.down_since(then), Duration::max)
     }
 
-    /// Judges a body off the runtime's threads, so that a long one holds up nobody's heartbeat.
     async fn judge(
         &self,
         planned: &Planned<'_>,
@@ -184,28 +180,6 @@ impl Archivist {
             source,
             verdict,
         })
-    }
-
-    async fn verdict(&self, kind: &Arc<Kind>, body: &Body) -> io::Result<Verdict> {
-        let most = self.budget.most_work();
-        let memory = self.at_work(0, kind, body, Checker::memory).await?;
-        if memory > most {
-            return Ok(Err(Problem::too_complex(memory, most)));
-        }
-        self.at_work(memory, kind, body, Checker::check).await
-    }
-
-    /// Looks at a body off the runtime's threads, with so much working memory.
-    async fn at_work<T: Send + 'static>(
-        &self,
-        memory: u64,
-        kind: &Arc<Kind>,
-        body: &Body,
-        look: fn(&Checker, &Body) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let _share = self.budget.work(memory).await?;
-        let (kind, body) = (Arc::clone(kind), body.clone());
-        blocking(move || look(&kind.check, &body)).await
     }
 
     /// Puts a body where its verdict sends it.

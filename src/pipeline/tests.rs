@@ -1,5 +1,7 @@
 //! What one job's misfortune means for the others. (The pipeline's own story is told in `tests/it`.)
 
+mod sharing;
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -145,7 +147,7 @@ fn archivist() -> Archivist {
     );
     Archivist {
         planner,
-        fetcher: Fetcher::new(&fetch).unwrap(),
+        fetcher: Fetcher::new(&fetch, 4).unwrap(),
         manifests: Arc::clone(stores.get("documents").unwrap()),
         stores,
         budget: Budget::new(&limits),

@@ -1,8 +1,9 @@
 //! Taking deliveries: one task each, through whatever happens to the broker.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use backon::BackoffBuilder;
+use chrono::Utc;
 use futures_util::StreamExt;
 use lapin::{
     Channel, Connection, Consumer,
@@ -17,10 +18,21 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    QueueError, backoff, handler::Handler, message, session::connect, suspects::Suspects, topology,
+    QueueError, backoff,
+    handler::Handler,
+    message,
+    session::{Role, connect},
+    suspects::Suspects,
+    topology,
+    waiting::Waiting,
     within,
 };
-use crate::{config, outage::Outage, pipeline::Archivist, telemetry};
+use crate::{
+    config,
+    outage::Outage,
+    pipeline::{Archivist, due_of},
+    telemetry,
+};
 
 /// For an answer of the broker's that needs no disk.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -122,7 +134,7 @@ impl Worker {
     }
 
     async fn open(&self) -> Result<Session, QueueError> {
-        let connection = connect(&self.queue.url, "consumer").await?;
+        let connection = connect(&self.queue.url, Role::Consumer).await?;
         let channel = within(ANSWER, "open a channel", connection.create_channel()).await?;
         topology::ensure(&channel, &self.queue).await?;
         // Before consuming: the limit holds for consumers that start after it.
@@ -157,19 +169,29 @@ impl Worker {
         );
         self.set_readiness(Ok(()));
         // At most as many as the prefetch: the broker sends no more.
-        let mut waiting = VecDeque::new();
+        let mut waiting = Waiting::new();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 // A full worker listens on, too: it would not notice the end of its session.
                 delivery = session.consumer.next() => match delivery {
-                    Some(Ok(delivery)) => waiting.push_back((delivery, Instant::now())),
+                    Some(Ok(delivery)) => {
+                        let arrived = Instant::now();
+                        match Arc::clone(&self.places).try_acquire_owned() {
+                            Ok(place) if waiting.is_empty() => self.start(delivery, arrived, place),
+                            _ => {
+                                let due = due_of(&delivery.data, Utc::now());
+                                tracing::debug!(%due, "a delivery waits for a place");
+                                waiting.push(due, (delivery, arrived));
+                            }
+                        }
+                    }
                     Some(Err(error)) => return Err(QueueError::broker("go on consuming")(error)),
                     None => return Err(QueueError::Cancelled),
                 },
                 Ok(place) = Arc::clone(&self.places).acquire_owned(), if !waiting.is_empty() => {
-                    if let Some((delivery, arrived)) = waiting.pop_front() {
+                    if let Some((delivery, arrived)) = waiting.pop() {
                         self.start(delivery, arrived, place);
                     }
                 }

@@ -26,7 +26,14 @@ pub use self::{
     letter::Letter,
     walk::{Look, Walk},
 };
-use super::{QueueError, publisher::Publisher, refusal, session::connect, topology::Names, within};
+use super::{
+    QueueError,
+    publisher::Publisher,
+    refusal,
+    session::{Role, connect},
+    topology::Names,
+    within,
+};
 use crate::config;
 
 /// For an answer of the broker's.
@@ -56,7 +63,7 @@ impl Desk {
     /// Connects.
     pub async fn open(queue: &config::Queue) -> Result<Self, QueueError> {
         Ok(Self {
-            connection: connect(&queue.url, "desk").await?,
+            connection: connect(&queue.url, Role::Desk).await?,
             names: Names::of(queue),
             publisher: Publisher::new(queue.url.clone()),
         })

@@ -14,7 +14,11 @@ use lapin::{
 use secrecy::SecretString;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use super::{QueueError, session::connect, within};
+use super::{
+    QueueError,
+    session::{Role, connect},
+    within,
+};
 
 /// For a confirm; a quorum queue answers once a majority has the message on disk.
 pub const CONFIRM: Duration = Duration::from_secs(30);
@@ -81,7 +85,7 @@ impl Publisher {
         if let Some(open) = connection.as_ref().filter(|open| open.status().connected()) {
             return Ok(Arc::clone(open));
         }
-        let opened = Arc::new(connect(&self.url, "publisher").await?);
+        let opened = Arc::new(connect(&self.url, Role::Publisher).await?);
         *connection = Some(Arc::clone(&opened));
         Ok(opened)
     }

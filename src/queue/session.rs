@@ -30,29 +30,61 @@ const REACH: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Seconds between heartbeats, unless the URI or the broker asks for less.
 const HEARTBEAT: u16 = 15;
-/// The client's buffers are a multiple of this; without it a broker could ask for 4 GiB.
+/// The longest frame, in bytes: as long as RabbitMQ takes. Without it a broker could ask for 4 GiB.
 const FRAME_MAX: u32 = 128 << 10;
+/// The same where only acknowledgements are sent. The client's two buffers are each 32 times as long, and in time
+/// all of that is in memory. A message's headers come in one frame, however long: these have room for it.
+const SHORT_FRAMES: u32 = 16 << 10;
 
 /// Whether the last handshake was given up because the broker said nothing.
 static WAS_MUTE: AtomicBool = AtomicBool::new(false);
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes deliveries.
+    Consumer,
+    /// Publishes.
+    Publisher,
+    /// Does both, for an operator.
+    Desk,
+    /// Looks whether the broker is there.
+    Check,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Consumer => "consumer",
+            Self::Publisher => "publisher",
+            Self::Desk => "desk",
+            Self::Check => "check",
+        }
+    }
+
+    fn frame_max(self) -> u32 {
+        match self {
+            Self::Consumer => SHORT_FRAMES,
+            _ => FRAME_MAX,
+        }
+    }
+}
 
 /// Opens a connection; `role` is what the broker's operator sees it is for.
 ///
 /// Connections do not recover by themselves: a consumer on a channel that the broker closed would wait
 /// for ever. Whoever uses one builds it anew.
-pub async fn connect(url: &SecretString, role: &str) -> Result<Connection, QueueError> {
+pub async fn connect(url: &SecretString, role: Role) -> Result<Connection, QueueError> {
     let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| QueueError::Uri)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    uri.query.frame_max.get_or_insert(FRAME_MAX);
+    uri.query.frame_max.get_or_insert(role.frame_max());
     let tls = match uri.scheme {
         AMQPScheme::AMQP => OwnedTLSConfig::default(),
         AMQPScheme::AMQPS => tls(url).await?,
     };
     reach(&uri).await?;
-    let name = format!(
-        "callvault {role} {}",
-        gethostname::gethostname().to_string_lossy()
-    );
+    let host = gethostname::gethostname();
+    let name = format!("callvault {} {}", role.name(), host.to_string_lossy());
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let connected = async {
         let runtime = runtime::default_runtime()?;

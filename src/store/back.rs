@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
+use chrono::Utc;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{Attribute, AttributeValue, Error as BackendError, ObjectStoreExt, path::Path};
 
@@ -53,7 +54,10 @@ impl Bucket {
         let mut room = None;
         let body = loop {
             match self.read_whole(path, size, budget, room.take()).await {
-                Err(WriteError::NoRoom { bytes }) => room = Some(budget.room(bytes).await?),
+                // Its job is nearly done, and gives back what it has.
+                Err(WriteError::NoRoom { bytes }) => {
+                    room = Some(budget.room(bytes, Utc::now()).await?);
+                }
                 Err(WriteError::Spool(error)) => return Err(error.into()),
                 Err(too_large) => return Err(io::Error::other(too_large).into()),
                 Ok(read) => break read?,

@@ -600,7 +600,7 @@ async fn to_say_where_a_hostile_json_is_wrong_takes_no_more_memory_than_there_is
         let fields: Vec<_> = (0..fields).map(|n| format!("\"{n}\": 0")).collect();
         format!("{{{}}}", fields.join(", "))
     };
-    origin.put("/many.json", transcript(300_000), "application/json");
+    origin.put("/many.json", transcript(280_000), "application/json");
     origin.put("/few.json", transcript(3), "application/json");
     let (worker, amqp) = start(&setup).await;
     let urls = ["/many.json", "/few.json"].map(|path| origin.url(path));

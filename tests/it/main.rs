@@ -30,6 +30,7 @@ mod mutated;
 mod publishing;
 mod reaching;
 mod retrying;
+mod scheduling;
 mod stores;
 mod support;
 mod surviving;

@@ -15,9 +15,6 @@ use super::{Body, Place, blocking};
 /// The most bytes of a file that are read at once. A connection holds two such pieces, and three at times.
 pub const PIECE: usize = 256 << 10;
 
-/// What is copied at once, in bytes, before somebody looks whether it is still wanted.
-const STRETCH: usize = 16 << 20;
-
 pub(super) fn of(
     body: Body,
     at: u64,
@@ -193,20 +190,8 @@ impl Drop for Lent {
 }
 
 pub(super) fn write(body: &Body, to: &mut File, wanted: impl Fn() -> bool) -> io::Result<()> {
-    let mut at = 0;
-    if let Place::Spool { file, .. } = &*body.place {
-        while at < body.len && wanted() {
-            let len = usize::try_from(body.len - at)
-                .unwrap_or(STRETCH)
-                .min(STRETCH);
-            match copy_in_kernel(file, at, to, len) {
-                // An end too early, or a kernel that takes other file systems: what reads and writes says which.
-                Ok(0) | Err(_) => break,
-                Ok(copied) => at += copied as u64,
-            }
-        }
-    }
-    let mut reader = body.reader_at(at);
+    let (mut reader, mut at) = (body.reader(), 0);
+    // Not within the kernel (copy_file_range): where blocks cannot be shared, that takes a third more.
     let mut buffer = vec![0; PIECE];
     while at < body.len {
         if !wanted() {
@@ -224,22 +209,4 @@ pub(super) fn write(body: &Body, to: &mut File, wanted: impl Fn() -> bool) -> io
         }
     }
     Ok(())
-}
-
-/// From a position of one file to the cursor of another, without passing by here; on some file systems without
-/// copying at all.
-#[cfg(target_os = "linux")]
-fn copy_in_kernel(from: &File, mut at: u64, to: &File, len: usize) -> io::Result<usize> {
-    Ok(rustix::fs::copy_file_range(
-        from,
-        Some(&mut at),
-        to,
-        None,
-        len,
-    )?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn copy_in_kernel(_: &File, _: u64, _: &File, _: usize) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
 }

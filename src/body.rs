@@ -5,6 +5,7 @@
 //! go to a temporary file that has no name, so that a crash leaves nothing behind and nobody else can
 //! open it. Memory is therefore flat whatever the size of a recording.
 
+mod blocks;
 mod budget;
 mod pieces;
 mod pool;
@@ -16,20 +17,29 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::task::spawn_blocking;
 
-use self::pool::UNIT;
+use self::{
+    blocks::{BLOCK, Block, Blocks},
+    pool::UNIT,
+};
 pub use self::{budget::Budget, pieces::PIECE, pool::Share};
 use crate::digest::{Hasher, Sha256};
 
-/// Bodies up to this many bytes stay in memory if the budget allows.
-const MEMORY_LIMIT: u64 = 1 << 20;
-/// Bytes written to a temporary file in one go: as many as are still in the processor's cache.
-const BATCH: usize = 128 << 10;
+/// Small bodies, of up to this many bytes, stay in memory if there is any.
+const SMALL: u64 = 1 << 20;
+/// Those of an announced length of up to this many bytes, too: a temporary file costs as much as all else that is
+/// done with them.
+const MEDIUM: u64 = 16 << 20;
+/// How long they wait for memory, before a byte of them is read; then they lie in a file.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Bytes written to a temporary file in one go.
+const BATCH: usize = 512 << 10;
 /// Of an announced length so much is believed when room in the spool is taken, and all of it once so much has
 /// come. Otherwise a few origins that announce gigabytes and send nothing would keep the spool from all others.
 const BELIEVED: u64 = 16 << 20;
@@ -38,50 +48,40 @@ const BELIEVED: u64 = 16 << 20;
 const FIRST_STEP: u64 = 4 << 20;
 /// The longest step, in bytes.
 const LONGEST_STEP: u64 = 64 << 20;
-/// What pieces are gathered to, in bytes.
-const GATHERED: usize = 64 << 10;
 
-/// Bytes that came in pieces, gathered in buffers of their own: a piece of four kilobytes would keep the
+/// Bytes that came in pieces, gathered in buffers of our own: a piece of four kilobytes would keep the
 /// whole of the buffer that it was read into, a hundred times as long if its origin arranges it so.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Chunks {
     whole: Vec<Bytes>,
-    tail: Vec<u8>,
-    /// Announced, and not there yet, in bytes.
-    expected: usize,
+    last: Block,
+    blocks: Blocks,
 }
 
 impl Chunks {
-    fn expecting(announced: Option<u64>) -> Self {
-        let expected = usize::try_from(announced.unwrap_or(0)).unwrap_or(0);
+    fn new(blocks: &Blocks) -> Self {
         Self {
-            expected,
-            ..Self::default()
+            whole: Vec::new(),
+            last: blocks.lend(),
+            blocks: blocks.clone(),
         }
     }
 
     fn push(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() {
-            if self.tail.is_empty() {
-                self.tail.reserve_exact(self.expected.min(GATHERED));
+            piece = self.last.fill(piece);
+            if self.last.len() == BLOCK {
+                let full = std::mem::replace(&mut self.last, self.blocks.lend());
+                self.whole.push(full.into_bytes());
             }
-            let room = GATHERED - self.tail.len();
-            let (now, later) = piece.split_at(room.min(piece.len()));
-            self.tail.extend_from_slice(now);
-            self.expected = self.expected.saturating_sub(now.len());
-            if self.tail.len() == GATHERED {
-                self.whole.push(std::mem::take(&mut self.tail).into());
-            }
-            piece = later;
         }
     }
 
-    fn take(&mut self) -> Vec<Bytes> {
-        if !self.tail.is_empty() {
-            self.tail.shrink_to_fit();
-            self.whole.push(std::mem::take(&mut self.tail).into());
+    fn finish(mut self) -> Vec<Bytes> {
+        if self.last.len() > 0 {
+            self.whole.push(self.last.into_bytes());
         }
-        std::mem::take(&mut self.whole)
+        self.whole
     }
 }
 
@@ -137,7 +137,7 @@ impl Writer {
         if self.len > self.most {
             return Err(WriteError::TooLarge { most: self.most });
         }
-        if self.len > MEMORY_LIMIT {
+        if matches!(&self.sink, Sink::Memory { share, .. } if self.len > share.bytes().max(SMALL)) {
             self.spill().await?;
         }
         self.hasher.update(&chunk);
@@ -157,13 +157,10 @@ impl Writer {
     pub async fn finish(mut self) -> io::Result<Body> {
         self.flush().await?;
         let place = match self.sink {
-            Sink::Memory {
-                mut chunks,
-                mut share,
-            } => {
+            Sink::Memory { chunks, mut share } => {
                 share.shrink(self.len);
                 Place::Memory {
-                    chunks: chunks.take(),
+                    chunks: chunks.finish(),
                     _share: share,
                 }
             }
@@ -181,22 +178,20 @@ impl Writer {
 
     /// What turned out too large for memory moves to a file; it has been hashed already.
     async fn spill(&mut self) -> Result<(), WriteError> {
-        let Sink::Memory { chunks, .. } = &mut self.sink else {
-            return Ok(());
-        };
-        let chunks = chunks.take();
         let room = self.budget.room_now(FIRST_STEP.min(self.most))?;
         let spool = self.budget.spool_file(room).await?;
-        if let Sink::Spool { file, .. } = &spool {
+        let before = std::mem::replace(&mut self.sink, spool);
+        if let (Sink::Memory { chunks, share }, Sink::Spool { file, .. }) = (before, &self.sink) {
             let file = Arc::clone(file);
-            let written = move || {
+            blocking(move || {
+                let _held = share;
+                let chunks = chunks.finish();
                 chunks
                     .iter()
                     .try_for_each(|chunk| (&*file).write_all(chunk))
-            };
-            blocking(written).await?;
+            })
+            .await?;
         }
-        self.sink = spool;
         Ok(())
     }
 

@@ -10,10 +10,15 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use super::{
-    BATCH, BELIEVED, Chunks, FIRST_STEP, MEMORY_LIMIT, Share, Sink, WriteError, Writer, blocking,
+    BATCH, BELIEVED, Chunks, FIRST_STEP, MEDIUM, PATIENCE, SMALL, Share, Sink, WriteError, Writer,
+    blocking,
+    blocks::Blocks,
     pool::{IN_TURN, Pool},
 };
 use crate::{config::Limits, digest::Hasher};
@@ -52,6 +57,8 @@ pub struct Budget {
     pub(super) events: Pool,
     /// Long work for processors: one is left to everything else, where there is more than one.
     processors: Arc<Semaphore>,
+    /// What bodies in memory lie in.
+    blocks: Blocks,
     spool_dir: Arc<PathBuf>,
 }
 
@@ -62,12 +69,13 @@ impl Budget {
         let Limits { memory, spool, .. } = *limits;
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
-            bodies: Pool::new(memory / 4),
+            bodies: Pool::new(memory / 4, memory / 8, SMALL),
             // Which leaves two thirds of the memory to one large piece of work.
-            work: Pool::with_classes(memory - memory / 4, memory / 12, SMALL_WORK),
-            spool: Pool::with_classes(spool, spool / 8, SMALL_BODY),
-            events: Pool::with_classes(LONG_EVENTS, LONG_EVENTS / 4, MEDIUM_EVENT),
+            work: Pool::new(memory - memory / 4, memory / 12, SMALL_WORK),
+            spool: Pool::new(spool, spool / 8, SMALL_BODY),
+            events: Pool::new(LONG_EVENTS, LONG_EVENTS / 4, MEDIUM_EVENT),
             processors: Arc::new(Semaphore::new(processors.saturating_sub(1).max(1))),
+            blocks: Blocks::new(memory / 8),
             spool_dir: Arc::new(limits.spool_dir.clone()),
         }
     }
@@ -119,23 +127,20 @@ impl Budget {
         room: Option<Share>,
     ) -> Result<Writer, WriteError> {
         let most = most.min(self.spool.bytes());
-        let sink = match room {
-            Some(room) => self.spool_file(room).await?,
-            None if expected.is_some_and(|length| length > MEMORY_LIMIT) => {
-                let bytes = expected.unwrap_or(most).min(most).min(BELIEVED);
+        let memory = match &room {
+            Some(_) => None,
+            None => self.memory(expected).await?,
+        };
+        let sink = match (memory, room) {
+            (Some(share), _) => Sink::Memory {
+                chunks: Chunks::new(&self.blocks),
+                share,
+            },
+            (None, Some(room)) => self.spool_file(room).await?,
+            (None, None) => {
+                let bytes = expected.unwrap_or(FIRST_STEP).min(most).min(BELIEVED);
                 self.spool_file(self.room_now(bytes)?).await?
             }
-            // Without a length, memory is taken for the most that would stay there.
-            None => match self.bodies.try_take(expected.unwrap_or(MEMORY_LIMIT)) {
-                Some(share) => Sink::Memory {
-                    chunks: Chunks::expecting(expected),
-                    share,
-                },
-                None => {
-                    self.spool_file(self.room_now(expected.unwrap_or(FIRST_STEP).min(most))?)
-                        .await?
-                }
-            },
         };
         Ok(Writer {
             budget: self.clone(),
@@ -145,6 +150,21 @@ impl Budget {
             most,
             announced: expected.map(|length| length.min(most)),
         })
+    }
+
+    /// Memory for a body of which so much is announced, where it is to lie there. Without a length it is as much
+    /// as would stay there at the most.
+    async fn memory(&self, expected: Option<u64>) -> io::Result<Option<Share>> {
+        let bytes = expected.unwrap_or(SMALL);
+        if bytes <= SMALL {
+            return Ok(self.bodies.try_take(bytes));
+        }
+        if bytes > MEDIUM.min(self.bodies.most()) {
+            return Ok(None);
+        }
+        // Nobody waits for ever who holds other bodies meanwhile.
+        let share = timeout(PATIENCE, self.bodies.take(bytes, IN_TURN)).await;
+        share.ok().transpose()
     }
 
     pub(super) fn room_now(&self, bytes: u64) -> Result<Share, WriteError> {

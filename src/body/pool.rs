@@ -69,13 +69,8 @@ enum Size {
 }
 
 impl Pool {
-    /// A pool in which all are alike.
-    pub(super) fn new(bytes: u64) -> Self {
-        Self::with_classes(bytes, 0, 0)
-    }
-
     /// A pool of which `kept` bytes are kept for shares of at most `small`.
-    pub(super) fn with_classes(bytes: u64, kept: u64, small: u64) -> Self {
+    pub(super) fn new(bytes: u64, kept: u64, small: u64) -> Self {
         let kept = kept / UNIT * UNIT;
         Self(Arc::new(Inner {
             total: (bytes / UNIT).max(1) * UNIT,

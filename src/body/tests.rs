@@ -28,17 +28,19 @@ fn some_bytes(len: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_body_is_the_same_wherever_it_lies() {
-    let bytes = some_bytes(3 << 20);
-    for (memory, announced, len) in [
-        (256 << 20, None, 1000),             // small: stays in memory
-        (256 << 20, None, 3 << 20),          // grows out of memory
-        (256 << 20, Some(3 << 20), 3 << 20), // announced as large
-        (0, Some(100_000), 200_000),         // no memory left, and a wrong announcement
+    let bytes = some_bytes(17 << 20);
+    for (memory, announced, len, stays) in [
+        (256 << 20, None, 1000, true),                // small
+        (256 << 20, None, 3 << 20, false),            // grows out of memory
+        (256 << 20, Some(3 << 20), 3 << 20, true),    // announced as medium
+        (16 << 20, Some(3 << 20), 3 << 20, false),    // more than the memory for such
+        (256 << 20, Some(17 << 20), 17 << 20, false), // announced as large
+        (0, Some(100_000), 200_000, false),           // no memory left, and a wrong announcement
     ] {
         let budget = budget(memory, 64 << 20);
         let held = (memory == 0).then(|| budget.bodies.try_take(1).unwrap());
         let body = body_of(&budget, announced, &bytes[..len]).await;
-        assert_eq!(body.chunks().is_some(), len == 1000);
+        assert_eq!(body.chunks().is_some(), stays);
         assert_eq!(body.len(), len as u64);
         assert_eq!(body.sha256(), Sha256::of(&bytes[..len]));
 

@@ -9,7 +9,7 @@ const KIB: u64 = 1 << 10;
 
 /// 64 KiB, of which 16 are kept for shares of at most 8.
 fn pool() -> Pool {
-    Pool::with_classes(64 * KIB, 16 * KIB, 8 * KIB)
+    Pool::new(64 * KIB, 16 * KIB, 8 * KIB)
 }
 
 fn at(minutes: i64) -> DateTime<Utc> {
@@ -56,7 +56,7 @@ fn who_is_due_first_is_served_first_and_nobody_passes_by() {
 
 #[test]
 fn those_who_are_due_together_are_served_in_the_order_of_arrival() {
-    let pool = Pool::new(4 * KIB);
+    let pool = Pool::new(4 * KIB, 0, 0);
     let mut held = take(&pool, 4);
     let mut waiting: Vec<_> = (0..5).map(|_| Waits::new(&pool, 4, IN_TURN)).collect();
     for n in 0..5 {

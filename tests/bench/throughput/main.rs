@@ -9,20 +9,24 @@
     clippy::cast_precision_loss,
     reason = "no amount here has more than 52 bits"
 )]
-#![allow(dead_code, reason = "scenarios follow")]
-
 mod access;
 mod args;
 mod bench;
 mod broker;
+mod crew;
 mod events;
+mod measured;
+mod origin;
 mod pipe;
 mod procs;
 mod run;
+mod scenarios;
 mod servers;
+mod soak;
 mod stores;
 mod table;
 mod tail;
+mod targets;
 mod wait;
 mod worker;
 mod workloads;
@@ -33,7 +37,13 @@ use anyhow::{Result, bail, ensure};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{args::Args, bench::Bench, workloads::WORKLOADS};
+use crate::{
+    args::{Args, Who},
+    bench::Bench,
+    scenarios::Scenario,
+    targets::Figures,
+    workloads::WORKLOADS,
+};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -59,29 +69,54 @@ async fn main() -> ExitCode {
 
 async fn measure(args: Args) -> Result<()> {
     if args.list {
-        for workload in &WORKLOADS {
-            println!("{:10} {}", workload.name, workload.about());
-        }
+        list(&args);
         return Ok(());
     }
     for name in &args.only {
-        let known = WORKLOADS.iter().any(|workload| workload.name == name);
+        let known = WORKLOADS.iter().any(|workload| workload.name == name)
+            || Scenario::ALL.iter().any(|scenario| scenario.name() == name);
         ensure!(
             known,
             "--only: there is no {name:?}; --list says what there is"
         );
     }
     let bench = Bench::start(args).await?;
+    let args = &bench.args;
+    let asked = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    if let Some(time) = args.soak {
+        let who = args.callvaults().first().copied().unwrap_or(Who::Callvault);
+        return soak::soak(&bench, time, who).await;
+    }
+    let mut figures = Figures::default();
     for workload in &WORKLOADS {
-        let asked = if bench.args.only.is_empty() {
-            bench.args.large || !workload.is_large()
-        } else {
-            bench.args.only.iter().any(|name| name == workload.name)
-        };
-        if asked {
+        let left_out = workload.is_large() && !args.large && args.only.is_empty();
+        if asked(workload.name) && !left_out {
             let measured = workloads::measure(&bench, workload).await?;
-            bench.print(&measured.report(&bench.args));
+            bench.print(&measured.report(args));
+            figures.extend(measured.figures(args));
         }
     }
+    for scenario in Scenario::ALL {
+        if asked(scenario.name()) && !args.callvaults().is_empty() {
+            figures.extend(scenario.measure(&bench).await?);
+        }
+    }
+    if let Some(targets) = targets::report(args, &figures) {
+        bench.print(&targets);
+    }
     Ok(())
+}
+
+fn list(args: &Args) {
+    for workload in &WORKLOADS {
+        let when = if workload.is_large() {
+            " (with --large)"
+        } else {
+            ""
+        };
+        println!("{:12}{}{when}", workload.name, workload.about(args));
+    }
+    for scenario in Scenario::ALL {
+        println!("{:12}{}", scenario.name(), scenario.about());
+    }
 }

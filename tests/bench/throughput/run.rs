@@ -22,8 +22,6 @@ pub(crate) struct Task<'a> {
     /// At nginx.
     pub(crate) recording: &'a str,
     pub(crate) events: usize,
-    /// Of one event's attachments together.
-    pub(crate) bytes: u64,
 }
 
 /// What a run took.

@@ -7,7 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use reqwest::{Client, Method};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 /// The buckets of each configuration.
@@ -29,9 +31,14 @@ impl Store {
     /// A new bucket, which has been written to: the first object costs an S3 server more.
     pub(crate) async fn s3(endpoint: &str) -> Result<Self> {
         let bucket = format!("bench-{}", Uuid::new_v4().simple());
-        request(Method::PUT, &format!("{endpoint}/{bucket}")).await?;
+        request(Method::PUT, &format!("{endpoint}/{bucket}"), "").await?;
         for n in 0..8 {
-            request(Method::PUT, &format!("{endpoint}/{bucket}/first/{n}")).await?;
+            request(
+                Method::PUT,
+                &format!("{endpoint}/{bucket}/first/{n}"),
+                "first",
+            )
+            .await?;
         }
         Ok(Self::S3 {
             endpoint: endpoint.to_owned(),
@@ -80,6 +87,21 @@ impl Store {
         }
     }
 
+    /// Removes objects from an S3 server, in whichever bucket they are.
+    pub(crate) async fn remove_objects(&self, keys: &[String]) -> Result<()> {
+        let Self::S3 {
+            endpoint, bucket, ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let urls = keys
+            .iter()
+            .flat_map(|key| BUCKETS.map(|name| format!("{endpoint}/{bucket}/{name}/{key}")));
+        try_join_all(urls.map(async |url| request(Method::DELETE, &url, "").await)).await?;
+        Ok(())
+    }
+
     /// What tests/bench/worker.py takes.
     pub(crate) fn for_worker(&self) -> Vec<String> {
         match self {
@@ -113,26 +135,26 @@ impl Store {
             Self::S3 { forgets: true, .. } => Ok(()),
             Self::S3 {
                 endpoint, bucket, ..
-            } => request(Method::DELETE, &format!("{endpoint}/{bucket}")).await,
+            } => request(Method::DELETE, &format!("{endpoint}/{bucket}"), "").await,
             Self::Folder(folder) => fs::remove_dir_all(&folder)
                 .with_context(|| format!("cannot remove {}", folder.display())),
         }
     }
 }
 
-/// For an S3 server that asks for no credentials.
-pub(crate) async fn request(method: Method, url: &str) -> Result<()> {
-    let client = Client::builder().no_proxy().build()?;
-    let body = if url.ends_with('0') { "" } else { "first" };
-    let request = client.request(method.clone(), url).body(body);
+/// Of an S3 server that asks for no credentials.
+async fn request(method: Method, url: &str, body: &'static str) -> Result<()> {
+    static CLIENT: OnceCell<Client> = OnceCell::const_new();
+    let client = CLIENT.get_or_try_init(async || Client::builder().no_proxy().build());
+    let request = client.await?.request(method.clone(), url).body(body);
     let answer = request
         .send()
         .await
         .with_context(|| format!("{method} {url}"))?;
+    let status = answer.status();
     ensure!(
-        answer.status().is_success(),
-        "{method} {url}: {}: {}",
-        answer.status(),
+        status.is_success(),
+        "{method} {url}: {status}: {}",
         answer.text().await.unwrap_or_default()
     );
     Ok(())

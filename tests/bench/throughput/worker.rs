@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The longest time in which nothing is settled.
-const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// Longer than a worker's own.
 const GRACE: Duration = Duration::from_mins(1);
 

@@ -10,8 +10,10 @@ use callvault::{
 use lapin::{
     Channel, Connection,
     options::{
-        BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeleteOptions,
+        BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
     },
+    types::FieldTable,
 };
 
 use crate::events::Event;
@@ -99,6 +101,17 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    /// How many consume from a queue.
+    pub(crate) async fn consumers(&self, queue: &Queue) -> Result<u32> {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let (name, arguments) = (queue.name().into(), FieldTable::default());
+        let found = self.channel.queue_declare(name, options, arguments).await?;
+        Ok(found.consumer_count())
     }
 
     /// Removes a queue and what belongs to it.

@@ -15,6 +15,7 @@ mod bench;
 mod broker;
 mod crew;
 mod events;
+mod idle;
 mod measured;
 mod origin;
 mod pipe;
@@ -88,10 +89,15 @@ async fn measure(args: Args) -> Result<()> {
         return soak::soak(&bench, time, who).await;
     }
     let mut figures = Figures::default();
-    for workload in &WORKLOADS {
-        let left_out = workload.is_large() && !args.large && args.only.is_empty();
-        if asked(workload.name) && !left_out {
-            let measured = workloads::measure(&bench, workload).await?;
+    let workloads: Vec<_> = WORKLOADS
+        .iter()
+        .filter(|workload| asked(workload.name))
+        .filter(|workload| !workload.is_large() || args.large || !args.only.is_empty())
+        .collect();
+    if !workloads.is_empty() {
+        let idles = idle::measure(&bench).await?;
+        for workload in workloads {
+            let measured = workloads::measure(&bench, workload, &idles).await?;
             bench.print(&measured.report(args));
             figures.extend(measured.figures(args));
         }
@@ -100,6 +106,9 @@ async fn measure(args: Args) -> Result<()> {
         if asked(scenario.name()) && !args.callvaults().is_empty() {
             figures.extend(scenario.measure(&bench).await?);
         }
+    }
+    if args.quick {
+        bench.print("\nThis was a tenth of the work: no figure here means anything.");
     }
     if let Some(targets) = targets::report(args, &figures) {
         bench.print(&targets);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     args::{Args, Who},
+    idle::{Idle, Idles},
     run::Run,
     table::{markdown, median, number},
     targets::Figures,
@@ -13,14 +14,16 @@ use crate::{
 /// Each round's runs of a workload.
 pub(crate) struct Measured {
     workload: &'static Workload,
+    idles: Idles,
     /// In the rounds' order.
     runs: BTreeMap<Who, Vec<Run>>,
 }
 
 impl Measured {
-    pub(crate) fn new(workload: &'static Workload) -> Self {
+    pub(crate) fn new(workload: &'static Workload, idles: &Idles) -> Self {
         Self {
             workload,
+            idles: idles.clone(),
             runs: BTreeMap::new(),
         }
     }
@@ -35,14 +38,30 @@ impl Measured {
         median(self.runs.get(&who)?.iter().map(of))
     }
 
-    /// The median of the ratios within each round.
-    fn ratio(&self, who: Who, to: Who, of: impl Fn(&Run) -> f64) -> Option<f64> {
+    /// The median of the ratios within each round, of CPU or time. What a worker takes to start is no event's cost,
+    /// and would flatter who starts fast.
+    fn ratio(
+        &self,
+        who: Who,
+        to: Who,
+        of: fn(&Run) -> f64,
+        start: fn(&Idle) -> f64,
+    ) -> Option<f64> {
+        let of = |who: Who, run: &Run| of(run) - self.idles.get(&who).map_or(0.0, start);
         let (own, theirs) = (self.runs.get(&who)?.iter(), self.runs.get(&to)?.iter());
-        median(own.zip(theirs).map(|(own, theirs)| of(own) / of(theirs)))
+        median(
+            own.zip(theirs)
+                .map(|(own, theirs)| of(who, own) / of(to, theirs)),
+        )
     }
 
     fn cpu_ratio(&self, who: Who, to: Who) -> Option<f64> {
-        self.ratio(who, to, |run| run.used.cpu.total())
+        self.ratio(who, to, |run| run.used.cpu.total(), |idle| idle.cpu)
+    }
+
+    fn rate_ratio(&self, who: Who, to: Who) -> Option<f64> {
+        // Who takes half as long does twice as many.
+        self.ratio(to, who, |run| run.wall, |idle| idle.wall)
     }
 
     /// For the targets.
@@ -53,11 +72,7 @@ impl Measured {
         for who in args.callvaults() {
             figures.add(name("python"), who, self.cpu_ratio(who, Who::Python));
             figures.add(name("limit"), who, self.cpu_ratio(who, Who::Limit));
-            figures.add(
-                name("rate"),
-                who,
-                self.ratio(who, Who::Python, |run| 1.0 / run.wall),
-            );
+            figures.add(name("rate"), who, self.rate_ratio(who, Who::Python));
             figures.add(name("rss"), who, self.median(who, |run| run.used.memory));
             figures.add(
                 name("GET"),

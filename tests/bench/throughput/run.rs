@@ -1,6 +1,6 @@
 //! One run: a contender does a workload once, and what that took.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use anyhow::Result;
 use uuid::Uuid;
@@ -9,6 +9,7 @@ use crate::{
     access::{Access, Requests},
     args::Who,
     bench::{self, Bench},
+    broker::Queue,
     events::Event,
     pipe,
     stores::Store,
@@ -38,7 +39,7 @@ pub(crate) struct Run {
 }
 
 /// The prefetch of all workers.
-pub(crate) const PREFETCH: u16 = 32;
+const PREFETCH: u16 = 32;
 
 /// Has a contender do it, and removes what it stored.
 pub(crate) async fn run(
@@ -70,18 +71,7 @@ pub(crate) async fn run(
     let before = servers(bench);
     let started = Instant::now();
     let (used, worker) = if let Some(queue) = &queue {
-        let config = Config {
-            broker: bench.broker.url(),
-            queue,
-            prefetch: PREFETCH,
-            buckets: store.toml(),
-            kinds: "",
-        };
-        let worker = if who == Who::Python {
-            Worker::python(&dir, &config, &store)?
-        } else {
-            Worker::callvault(bench.program(who), &dir, &config)?
-        };
+        let worker = start(bench, who, &dir, queue, &store)?;
         let mut workers = [worker];
         worker::settle(&mut workers, task.events, |done| bench.at(done)).await?;
         let [worker] = workers;
@@ -112,6 +102,28 @@ pub(crate) async fn run(
         store,
         nginx,
     })
+}
+
+/// Starts a callvault or the worker in Python.
+pub(crate) fn start(
+    bench: &Bench,
+    who: Who,
+    dir: &Path,
+    queue: &Queue,
+    store: &Store,
+) -> Result<Worker> {
+    let config = Config {
+        broker: bench.broker.url(),
+        queue,
+        prefetch: PREFETCH,
+        buckets: store.toml(),
+        kinds: "",
+    };
+    if who == Who::Python {
+        Worker::python(dir, &config, store)
+    } else {
+        Worker::callvault(bench.program(who), dir, &config)
+    }
 }
 
 fn servers(bench: &Bench) -> [f64; 3] {

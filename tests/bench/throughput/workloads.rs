@@ -9,6 +9,7 @@ use crate::{
     args::{Args, Who},
     bench::Bench,
     events::{ANALYSIS, TRANSCRIPT, put_recording},
+    idle::Idles,
     measured::Measured,
     run::{Task, run},
     servers::target,
@@ -116,11 +117,15 @@ pub(crate) const WORKLOADS: [Workload; 7] = [
 ];
 
 /// Each contender once a round.
-pub(crate) async fn measure(bench: &Bench, workload: &'static Workload) -> Result<Measured> {
+pub(crate) async fn measure(
+    bench: &Bench,
+    workload: &'static Workload,
+    idles: &Idles,
+) -> Result<Measured> {
     let (recording, size) = workload.recording;
     put_recording(&bench.files(), recording, size)?;
     let events = workload.events(&bench.args);
-    let mut measured = Measured::new(workload);
+    let mut measured = Measured::new(workload, idles);
     let mut access = Access::of(bench.nginx.dir());
     let rounds = bench.args.rounds;
     for round in 1..=rounds {

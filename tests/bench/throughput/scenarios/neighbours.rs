@@ -1,21 +1,21 @@
 //! One attachment that drips or is huge must not hold up the others.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, interval};
 
 use super::{RECORDING, Scenario, small_files};
 use crate::{
     args::Who,
     bench::Bench,
-    crew::Plan,
+    crew::{Crew, Plan},
     events::{Event, put_recording, put_silence, recording},
     origin::Origin,
     stores::Store,
     table::{median, number, p99},
     targets::Figures,
-    worker::{PATIENCE, Settled},
+    worker::{PATIENCE, Settled, settle},
 };
 
 const DRIPPING: &str = "apart-drips.wav";
@@ -117,66 +117,67 @@ async fn beside(bench: &Bench, who: Who, neighbour: Neighbour, round: u32) -> Re
         Neighbour::Dripping => Some(Event::of(&origin.url(), &[DRIPPING])?),
         Neighbour::Huge => Some(Event::of(bench.nginx.url(), &[HUGE])?),
     };
-    let small = bench.args.amount(200);
-    bench.begin(&format!("{name}, {}", who.name()), small);
+    bench.begin(&format!("{name}, {}", who.name()), bench.args.amount(200));
     let mut crew = plan.start(bench, large.as_slice()).await?;
-    // Connections and all that a first event needs are there before the others are timed.
-    let mut expected = 1;
-    bench
-        .broker
-        .publish(&crew.queue, &[Event::new(&origin.url(), RECORDING)?])
-        .await?;
-    let (mut settled, mut published) = (Vec::new(), 0);
+    let mut settled = paced(bench, &mut crew, &origin.url()).await?;
+    origin.release();
+    if let Some(large) = large {
+        let of_large = settled
+            .iter()
+            .position(|event| event.request_id == large.request_id);
+        if let Some(at) = of_large {
+            settled.remove(at);
+            bench.note(&format!(
+                "{name}: the neighbour was done before the small events were"
+            ));
+        } else {
+            settle(&mut crew.workers, 1, |_| ()).await?;
+        }
+    }
+    let done = crew.end(bench, settled).await?;
+    s3.remove().await?;
+    // The first one had connections to make.
+    let small = done.settled.iter().skip(1);
+    let p99 = p99(small.map(|event| event.took_ms as f64)).context("no small events")?;
+    bench.note(&format!("{name}, {}: p99 {p99:.0} ms", who.name()));
+    Ok(p99)
+}
+
+/// Publishes a small event, and once that is archived the others at their pace; returns when all are.
+async fn paced(bench: &Bench, crew: &mut Crew, origin: &str) -> Result<Vec<Settled>> {
+    let all = 1 + bench.args.amount(200);
+    let (mut small, mut settled) = (HashSet::new(), Vec::<Settled>::new());
     let mut ticks = interval(Duration::from_secs_f64(1.0 / RATE));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut last = Instant::now();
-    while settled.len() < expected || published < small {
+    while settled
+        .iter()
+        .filter(|event| small.contains(&event.request_id))
+        .count()
+        < all
+    {
+        if small.is_empty() || small.len() < all && !settled.is_empty() {
+            let event = Event::new(origin, RECORDING)?;
+            bench
+                .broker
+                .publish(&crew.queue, std::slice::from_ref(&event))
+                .await?;
+            small.insert(event.request_id);
+            bench.at(small.len());
+        }
         ticks.tick().await;
         for worker in &mut crew.workers {
-            for event in worker.settled()? {
-                ensure!(
-                    event.outcome == "archived",
-                    "{name}: an event was {}",
-                    event.outcome
-                );
+            let more = worker.settled()?;
+            let wrong = more.iter().find(|event| event.outcome != "archived");
+            ensure!(wrong.is_none(), "not archived: {wrong:?}");
+            if !more.is_empty() {
                 last = Instant::now();
-                settled.push(event);
             }
+            settled.extend(more);
         }
         ensure!(
             last.elapsed() < PATIENCE,
-            "{name}: nothing was settled for {PATIENCE:?}"
+            "nothing was settled for {PATIENCE:?}"
         );
-        if !settled.is_empty() && published < small {
-            bench
-                .broker
-                .publish(&crew.queue, &[Event::new(&origin.url(), RECORDING)?])
-                .await?;
-            published += 1;
-            expected += 1;
-        }
-        bench.at(published);
     }
-    let is_large = |event: &Settled| {
-        large
-            .as_ref()
-            .is_some_and(|large| large.request_id == event.request_id)
-    };
-    ensure!(
-        !settled.iter().any(is_large),
-        "{name}: the neighbour was done before the small events were, and so it was not beside all of them"
-    );
-    let small: Vec<_> = settled
-        .drain(1..)
-        .map(|event| event.took_ms as f64)
-        .collect();
-    origin.release();
-    if large.is_some() {
-        crate::worker::settle(&mut crew.workers, 1, |_| ()).await?;
-    }
-    crew.end(bench, settled).await?;
-    s3.remove().await?;
-    let p99 = p99(small).context("no small events")?;
-    bench.note(&format!("{name}, {}: p99 {p99:.0} ms", who.name()));
-    Ok(p99)
+    Ok(settled)
 }

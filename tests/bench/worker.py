@@ -13,7 +13,7 @@ import signal
 import socket
 import struct
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timezone
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
@@ -28,7 +28,13 @@ IN_MEMORY = 1 << 20
 ONE_PUT = 16 << 20
 PART = 8 << 20
 PARTS_AT_ONCE = 2
+# httpx looks at each of its connections at each request, so that many cost more than they bring: fewest CPU seconds.
+DOWNLOADS = 8
 KINDS = {"analysis.json": "analysis", "recording.wav": "recording", "transcript.json": "transcript"}
+CALL = (
+    "id", "conversation_id", "channel_id", "contact_id", "campaign_id", "user_id", "direction", "from", "to",
+    "language", "delivery_status", "created_at", "updated_at",
+)  # fmt: skip
 CODECS = {(1, 8): "pcm_u8", (1, 16): "pcm_s16le", (1, 24): "pcm_s24le", (6, 8): "pcm_alaw", (7, 8): "pcm_mulaw"}
 
 
@@ -90,11 +96,6 @@ class Folder:
         os.makedirs(path, exist_ok=True)
         self.path = path
 
-    @classmethod
-    @asynccontextmanager
-    async def opened(cls, path):
-        yield cls(path)
-
     def new_file(self):
         return tempfile.NamedTemporaryFile(dir=self.path, prefix=".new-")
 
@@ -114,7 +115,7 @@ class Worker:
     def __init__(self, http, store):
         self.http = http
         self.store = store
-        self.downloads = asyncio.Semaphore(16)
+        self.downloads = asyncio.Semaphore(DOWNLOADS)
 
     async def archive(self, body):
         event = json.loads(body)
@@ -155,55 +156,35 @@ class Worker:
             found = check(name, file, size)
             kind = KINDS.get(name, "other")
             await self.store.put(key, file, size, content_type, {**ids, "kind": kind, "sha256": sha256})
-        parts = urlsplit(url)
-        source = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-        organization = parts.path.partition("/organization_")[2][:36] or None
+        url = urlsplit(url)
+        host = url.netloc.rpartition("@")[2]
+        source = {
+            "url": urlunsplit((url.scheme, host, url.path, "", "")), "content_type": content_type,
+            "etag": headers.get("etag"), "last_modified": headers.get("last-modified"),
+        }  # fmt: skip
+        stored = {
+            "bucket": self.store.bucket, "key": key, "size": size, "sha256": sha256, "content_type": content_type,
+        }  # fmt: skip
         return {
-            "kind": kind,
-            "status": "archived",
-            "agent_id": attachment.get("agent_id"),
-            "organization_id": organization,
-            "source": {
-                "url": source,
-                "content_type": content_type,
-                "etag": headers.get("etag"),
-                "last_modified": headers.get("last-modified"),
-            },
-            "object": {
-                "bucket": self.store.bucket,
-                "key": key,
-                "size": size,
-                "sha256": sha256,
-                "content_type": content_type,
-            },
-            "check": found,
-        }
+            "kind": kind, "status": "archived", "agent_id": attachment.get("agent_id"),
+            "organization_id": url.path.partition("/organization_")[2][:36] or None,
+            "source": source, "object": stored, "check": found,
+        }  # fmt: skip
 
     @staticmethod
     def manifest(event, body, entries):
-        call = {name: event["data"].get(name) for name in CALL}
         manifest = {
-            "schema": "callvault.manifest/v1",
-            "status": "complete",
-            "call": call,
+            "schema": "callvault.manifest/v1", "status": "complete",
+            "call": {name: event["data"].get(name) for name in CALL},
             "event": {
-                "type": event["event"],
-                "request_id": event["request_id"],
-                "sha256": hashlib.sha256(body).hexdigest(),
-                "attempt": 1,
-                "body": event,
+                "type": event["event"], "request_id": event["request_id"],
+                "sha256": hashlib.sha256(body).hexdigest(), "attempt": 1, "body": event,
             },
             "attachments": entries,
             "worker": {"name": "worker.py", "version": "1", "host": socket.gethostname()},
             "archived_at": datetime.now(timezone.utc).isoformat().replace("+00:00", "Z"),
-        }
+        }  # fmt: skip
         return json.dumps(manifest).encode()
-
-
-CALL = (
-    "id", "conversation_id", "channel_id", "contact_id", "campaign_id", "user_id", "direction", "from", "to",
-    "language", "delivery_status", "created_at", "updated_at",
-)  # fmt: skip
 
 
 def free_name(name, taken):
@@ -255,10 +236,12 @@ async def run(options):
     stop = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: stop.done() or stop.set_result(None))
     working = set()
-    # Three attachments an event is what calls have; each one has a connection at a time.
-    connections = 4 * options.prefetch
-    store = S3.opened(options.endpoint, options.bucket, connections) if options.endpoint else Folder.opened(options.folder)
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+    store = (
+        S3.opened(options.endpoint, options.bucket, 4 * options.prefetch)
+        if options.endpoint
+        else nullcontext(Folder(options.folder))
+    )
+    limits = httpx.Limits(max_connections=DOWNLOADS, max_keepalive_connections=DOWNLOADS)
     async with (
         await aio_pika.connect(options.amqp) as broker,
         httpx.AsyncClient(limits=limits, timeout=30, trust_env=False, headers={"accept-encoding": "identity"}) as http,

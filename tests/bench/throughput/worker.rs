@@ -21,8 +21,8 @@ use crate::{
     wait::eventually,
 };
 
-/// The longest time in which nothing is settled.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
+/// The longest time in which nothing is settled: eight of 2 GiB side by side take some minutes.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(15);
 /// Longer than a worker's own.
 const GRACE: Duration = Duration::from_mins(1);
 

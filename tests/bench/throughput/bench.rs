@@ -38,12 +38,18 @@ impl Bench {
         let lock = File::create(dir.join("lock"))?;
         lock.try_lock()
             .context("another benchmark runs in this target folder")?;
-        if let Some(worker) = &args.worker {
-            ensure!(
-                worker.is_file(),
-                "--worker: there is no {}",
-                worker.display()
-            );
+        // Copies: what somebody builds meanwhile is measured in no round.
+        let programs = dir.join("programs");
+        fs::create_dir_all(&programs)?;
+        let built = Some(Path::new(env!("CARGO_BIN_EXE_callvault")));
+        for (who, program) in [
+            (Who::Callvault, built),
+            (Who::Other, args.worker.as_deref()),
+        ] {
+            let Some(program) = program else { continue };
+            let copy = programs.join(who.name());
+            fs::copy(program, copy)
+                .with_context(|| format!("cannot copy {}", program.display()))?;
         }
         servers::install()?;
         let runs = dir.join("runs");
@@ -99,11 +105,8 @@ impl Bench {
     }
 
     /// The program of a callvault.
-    pub(crate) fn program(&self, who: Who) -> &Path {
-        match (&self.args.worker, who) {
-            (Some(other), Who::Other) => other,
-            _ => Path::new(env!("CARGO_BIN_EXE_callvault")),
-        }
+    pub(crate) fn program(&self, who: Who) -> PathBuf {
+        self.dir.join("programs").join(who.name())
     }
 
     /// What is going on, and how much of it there is.

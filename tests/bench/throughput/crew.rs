@@ -57,7 +57,7 @@ impl Plan<'_> {
                 buckets: self.buckets.clone(),
                 kinds: self.kinds,
             };
-            workers.push(Worker::callvault(bench.program(self.who), &dir, &config)?);
+            workers.push(Worker::callvault(&bench.program(self.who), &dir, &config)?);
         }
         Ok(Crew {
             queue,

@@ -122,7 +122,7 @@ pub(crate) fn start(
     if who == Who::Python {
         Worker::python(dir, &config, store)
     } else {
-        Worker::callvault(bench.program(who), dir, &config)
+        Worker::callvault(&bench.program(who), dir, &config)
     }
 }
 

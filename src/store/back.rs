@@ -7,7 +7,7 @@ use chrono::Utc;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{Attribute, AttributeValue, Error as BackendError, ObjectStoreExt, path::Path};
 
-use super::{Bucket, Cause, EVENT_SHA256, Stored};
+use super::{Bucket, Cause, EVENT_SHA256, Stored, folder, uploads::Uploads};
 use crate::{
     body::{Body, Budget, Share, WriteError},
     digest::{Hasher, Sha256},
@@ -31,8 +31,19 @@ impl Bucket {
         if let Some(noted) = noted {
             return Ok(Some(noted.as_ref() == body.sha256().to_string()));
         }
-        let hash = self.hash(path, there.meta.size).await?;
-        Ok(Some(hash == body.sha256()))
+        let same = self.hash(path, there.meta.size).await? == body.sha256();
+        if same {
+            self.settle(path).await?;
+        }
+        Ok(Some(same))
+    }
+
+    /// What lies in a folder and is taken for stored is synced, whoever wrote it.
+    pub(super) async fn settle(&self, path: &Path) -> Result<(), Cause> {
+        match &self.uploads {
+            Uploads::Folder { files, .. } => folder::settle(files, path).await,
+            _ => Ok(()),
+        }
     }
 
     /// Reads an object for its SHA-256 alone.

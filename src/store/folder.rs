@@ -14,7 +14,7 @@ use object_store::{Error as BackendError, local::LocalFileSystem};
 use tokio_util::task::TaskTracker;
 
 use super::Cause;
-use crate::body::Body;
+use crate::body::{Body, blocking};
 
 /// A file that is all there, without its name. Dropped, it is removed.
 #[derive(Debug)]
@@ -121,6 +121,22 @@ fn begin(to: &Path) -> io::Result<(File, PathBuf)> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Makes sure that a file that somebody else wrote is on the disk, with its name: whoever gave it that name may have been
+/// killed before its folder was synced.
+pub(super) async fn settle(
+    files: &LocalFileSystem,
+    path: &object_store::path::Path,
+) -> Result<(), Cause> {
+    let file = files.path_to_filesystem(path)?;
+    let synced = blocking(move || {
+        let synced = File::open(&file).and_then(|file| file.sync_all());
+        synced
+            .and_then(|()| sync_parent(&file))
+            .map_err(about(&file))
+    });
+    Ok(synced.await?)
 }
 
 /// Makes the folders of a file, and syncs each that changed: a name is on the disk only once its folder is.

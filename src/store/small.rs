@@ -86,10 +86,10 @@ impl Bucket {
             e_tag: result.meta.e_tag.clone(),
             version: result.meta.version.clone(),
         };
-        Ok(Some(Found {
-            bytes: result.bytes().await?,
-            version,
-        }))
+        let bytes = result.bytes().await?;
+        // What it says may be acknowledged on its word.
+        self.settle(path).await?;
+        Ok(Some(Found { bytes, version }))
     }
 
     /// After a refusal: whether the object is what was to be written.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use callvault::{
     config,
-    queue::{connect, message, topology},
+    queue::{Role, connect, message, topology},
 };
 use lapin::{
     Channel, Connection,
@@ -44,7 +44,7 @@ impl Queue {
 
 impl Broker {
     pub(crate) async fn connect(url: &str) -> Result<Self> {
-        let connection = connect(&url.to_owned().into(), "benchmark").await?;
+        let connection = connect(&url.to_owned().into(), Role::Publisher).await?;
         let channel = connection.create_channel().await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())

@@ -71,7 +71,7 @@ fn image(instructions: &[(String, String)], dir: &Path) -> PathBuf {
             &format!("image={:?}", image.display().to_string()),
         )
         .replace(
-            "binary=target/release/callvault",
+            "binary=target/dist/callvault",
             &format!("binary={program:?}"),
         );
     assert!(here.contains(program), "{step}");

@@ -96,7 +96,7 @@ pub fn settled(outcome: &Outcome, decision: &Decision, letter: &str, attempt: u3
             .count()
     };
     let bytes = bytes(outcome);
-    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let took_ms = milliseconds(took);
     let label = label(outcome, decision);
     match decision {
         Decision::Ack => tracing::info!(
@@ -154,7 +154,7 @@ pub fn settled(outcome: &Outcome, decision: &Decision, letter: &str, attempt: u3
 pub fn archived(outcome: &Outcome, label: &str, took: Duration) {
     let (call_id, request_id) = ids(outcome);
     let bytes = bytes(outcome);
-    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let took_ms = milliseconds(took);
     tracing::info!(
         call_id,
         request_id,
@@ -225,4 +225,9 @@ pub fn reason(outcome: &Outcome) -> String {
         }
         End::Ignored { .. } | End::Duplicate | End::Archived => String::new(),
     }
+}
+
+/// To a hundredth: what lies near takes few of them.
+fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e5).round() / 1e2
 }

@@ -51,7 +51,7 @@ pub(crate) struct Settled {
     pub(crate) request_id: String,
     pub(crate) outcome: String,
     #[serde(default)]
-    pub(crate) took_ms: u64,
+    pub(crate) took_ms: f64,
 }
 
 /// What a worker has used.
@@ -129,7 +129,7 @@ impl Worker {
                 settled.push(Settled {
                     request_id: request_id.to_owned(),
                     outcome: "archived".to_owned(),
-                    took_ms: 0,
+                    took_ms: 0.0,
                 });
             } else if line.contains(r#""message":"settled""#) {
                 let log = || format!("cannot understand a line of {}", self.log.display());

@@ -138,7 +138,7 @@ async fn beside(bench: &Bench, who: Who, neighbour: Neighbour, round: u32) -> Re
     s3.remove().await?;
     // The first one had connections to make.
     let small = done.settled.iter().skip(1);
-    let p99 = p99(small.map(|event| event.took_ms as f64)).context("no small events")?;
+    let p99 = p99(small.map(|event| event.took_ms)).context("no small events")?;
     bench.note(&format!("{name}, {}: p99 {p99:.0} ms", who.name()));
     Ok(p99)
 }

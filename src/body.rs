@@ -35,7 +35,7 @@ use crate::digest::{Hasher, Sha256};
 const SMALL: u64 = 1 << 20;
 /// Those of an announced length of up to this many bytes, too: a temporary file costs as much as all else that is
 /// done with them.
-const MEDIUM: u64 = 16 << 20;
+pub const MEDIUM: u64 = 16 << 20;
 /// How long they wait for memory, before a byte of them is read; then they lie in a file.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes written to a temporary file in one go.
@@ -344,18 +344,18 @@ impl Read for Reader {
     }
 }
 
-fn read_chunks(chunks: &[Bytes], mut at: u64, into: &mut [u8]) -> usize {
-    for chunk in chunks {
-        if let Some(rest) = usize::try_from(at).ok().and_then(|at| chunk.get(at..))
-            && !rest.is_empty()
-        {
-            let read = rest.len().min(into.len());
-            into[..read].copy_from_slice(&rest[..read]);
-            return read;
-        }
-        at = at.saturating_sub(chunk.len() as u64);
-    }
-    0
+/// All chunks but the last are whole blocks.
+fn read_chunks(chunks: &[Bytes], at: u64, into: &mut [u8]) -> usize {
+    let Ok(at) = usize::try_from(at) else {
+        return 0;
+    };
+    let rest = chunks
+        .get(at / BLOCK)
+        .and_then(|chunk| chunk.get(at % BLOCK..));
+    let rest = rest.unwrap_or_default();
+    let read = rest.len().min(into.len());
+    into[..read].copy_from_slice(&rest[..read]);
+    read
 }
 
 impl Seek for Reader {

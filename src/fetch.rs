@@ -32,7 +32,7 @@ use self::{
     threads::Threads,
 };
 use crate::{
-    body::{Body, Budget, Share},
+    body::{Body, Budget, MEDIUM, Share},
     config, roots,
 };
 
@@ -66,6 +66,8 @@ struct Downloads {
     client: Client,
     guard: Arc<Guard>,
     max_redirects: u32,
+    /// For large bodies.
+    large: Threads,
 }
 
 /// A download that arrived whole.
@@ -117,6 +119,7 @@ impl Fetcher {
             client,
             guard,
             max_redirects: rules.max_redirects,
+            large: Threads::start_nice()?,
         };
         Ok(Self {
             downloads: Arc::new(downloads),
@@ -191,7 +194,15 @@ impl Downloads {
         }
         let source = Source::of(response.headers());
         let told = judge_coding(response.headers())?;
-        let body = receive(response, most, budget, room).await?;
+        let large = response
+            .content_length()
+            .is_some_and(|length| length > MEDIUM);
+        let body = receive(response, most, budget.clone(), room);
+        let body = if large {
+            self.large.run(body).await?
+        } else {
+            body.await?
+        };
         match told.into_iter().find(|told| *told != Some(body.len())) {
             None => Ok(Fetched { body, source }),
             Some(_) => Err(FetchError::BodyIncomplete(
@@ -276,7 +287,7 @@ fn judge_coding(headers: &HeaderMap) -> Result<Vec<Option<u64>>, FetchError> {
 async fn receive(
     mut response: Response,
     most: u64,
-    budget: &Budget,
+    budget: Budget,
     room: Option<Share>,
 ) -> Result<Body, FetchError> {
     let declared = response.content_length();

@@ -64,6 +64,9 @@ pub struct Bucket {
     /// Whether the store is asked for conditional writes; if not, callvault looks first.
     conditional: bool,
     outage: Outage,
+    /// Who replaces a manifest in a folder. One at a time waits for the folder's lock, on a thread: as many as there are
+    /// threads would leave none to whoever has it.
+    replacing: tokio::sync::Mutex<()>,
     /// Uploads that are being aborted, and writes that must not be left half done.
     tidying: TaskTracker,
 }
@@ -244,6 +247,7 @@ impl Bucket {
             prefix,
             uploads,
             conditional,
+            replacing: tokio::sync::Mutex::default(),
             tidying: TaskTracker::new(),
         })
     }

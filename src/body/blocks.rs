@@ -60,7 +60,7 @@ impl Block {
 
     /// What is in it; where that is little, without the buffer.
     pub(super) fn into_bytes(self) -> Bytes {
-        if self.bytes.len() < BLOCK / 2 {
+        if self.bytes.len() < BLOCK * 3 / 4 {
             Bytes::copy_from_slice(&self.bytes)
         } else {
             Bytes::from_owner(self)

@@ -100,7 +100,8 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
     );
     let archivist = Archivist {
         planner,
-        fetcher: Fetcher::new(&fetch, queue.prefetch.into()).map_err(Failure::unreachable)?,
+        fetcher: Fetcher::new(&fetch, 3 * usize::from(queue.prefetch))
+            .map_err(Failure::unreachable)?,
         stores,
         budget: Budget::new(&limits),
         spool: Outage::of("the spool folder"),

@@ -11,11 +11,12 @@ const FIRST_PLAUSIBLE: i64 = 1_000_000_000;
 const HORIZON: TimeDelta = TimeDelta::minutes(10);
 
 /// By when a URL that is waited with since `began` should be asked for; of several that wait, the first goes
-/// first. One that is over already is in no more of a hurry than one that tells nothing.
+/// first. One that is over already is in no more of a hurry than one that tells nothing; nor is one that has longer in less,
+/// or it would wait behind all who come after it, for days.
 pub fn due(url: &Url, began: DateTime<Utc>) -> DateTime<Utc> {
-    of(url)
-        .filter(|expires| *expires > began)
-        .unwrap_or_else(|| unhurried(began))
+    let unhurried = unhurried(began);
+    let expires = of(url).filter(|expires| *expires > began);
+    expires.map_or(unhurried, |expires| expires.min(unhurried))
 }
 
 /// The same for what tells no expiry at all.
@@ -138,9 +139,10 @@ mod tests {
         let soon = due("Expires=1728000060", 0);
         let (silent, past) = (due("", 0), due("Expires=1727999999", 0));
         assert!(soon < silent && silent == past);
-        assert!(silent < due("Expires=1728000601", 0), "expires in 601 s");
+        let days = "Expires=1728600000";
+        assert_eq!(silent, due(days, 0), "it has a week");
         // Whoever has a second left comes too late to pass by.
-        assert!(silent < due("Expires=1728000602", 10));
+        assert!(due(days, 0) < due("", 1));
     }
 
     #[test]

@@ -10,8 +10,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-/// How many there are: downloads wait for the network, and hash on threads that may block.
+/// How many there are of each: downloads wait for the network, and what they hash comes over it.
 const COUNT: usize = 2;
+
+/// How much less of a busy processor the threads for large bodies get than others: about a tenth (`nice(2)`).
+const NICE: i32 = 10;
 
 /// Of each, in bytes: the standard library's size. This process's default is that of threads on which
 /// headers of messages are read.
@@ -23,9 +26,23 @@ pub(super) struct Threads(Option<Runtime>);
 
 impl Threads {
     pub(super) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
+        Self::build(Builder::new_multi_thread().thread_name("download"))
+    }
+
+    /// Threads that make way for all others, whatever they have to do: what is large takes long in any case, and what is
+    /// small beside it should not.
+    pub(super) fn start_nice() -> io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        Self::build(builder.thread_name("large").on_thread_start(|| {
+            // Of the calling thread alone, on Linux. Refused, it is as it was.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::process::nice(NICE);
+        }))
+    }
+
+    fn build(builder: &mut Builder) -> io::Result<Self> {
+        let runtime = builder
             .worker_threads(COUNT)
-            .thread_name("download")
             .thread_stack_size(STACK)
             .enable_all()
             .build()?;

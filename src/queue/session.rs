@@ -30,11 +30,10 @@ const REACH: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Seconds between heartbeats, unless the URI or the broker asks for less.
 const HEARTBEAT: u16 = 15;
-/// The longest frame, in bytes: as long as RabbitMQ takes. Without it a broker could ask for 4 GiB.
+/// The longest frame, in bytes: as long as RabbitMQ takes. Without it a broker could ask for 4 GiB. Not less for a consumer, though
+/// the client's buffers, 32 times as long, are most of its memory: a message's headers come in one frame however long they
+/// are, and the client ends the connection at one that is longer than this.
 const FRAME_MAX: u32 = 128 << 10;
-/// The same where only acknowledgements are sent. The client's two buffers are each 32 times as long, and in time
-/// all of that is in memory. A message's headers come in one frame, however long: these have room for it.
-const SHORT_FRAMES: u32 = 16 << 10;
 
 /// Whether the last handshake was given up because the broker said nothing.
 static WAS_MUTE: AtomicBool = AtomicBool::new(false);
@@ -61,13 +60,6 @@ impl Role {
             Self::Check => "check",
         }
     }
-
-    fn frame_max(self) -> u32 {
-        match self {
-            Self::Consumer => SHORT_FRAMES,
-            _ => FRAME_MAX,
-        }
-    }
 }
 
 /// Opens a connection; `role` is what the broker's operator sees it is for.
@@ -77,7 +69,7 @@ impl Role {
 pub async fn connect(url: &SecretString, role: Role) -> Result<Connection, QueueError> {
     let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| QueueError::Uri)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    uri.query.frame_max.get_or_insert(role.frame_max());
+    uri.query.frame_max.get_or_insert(FRAME_MAX);
     let tls = match uri.scheme {
         AMQPScheme::AMQP => OwnedTLSConfig::default(),
         AMQPScheme::AMQPS => tls(url).await?,

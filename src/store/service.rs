@@ -17,9 +17,13 @@ use object_store::client::{
     HttpService,
 };
 use reqwest::{Body, Client, Request, header::CONTENT_LENGTH};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
 
 use super::outgoing::{Outgoing, is_stand_in};
+use crate::body::MEDIUM;
 
 /// The slowest line on which a body may go up, in bytes a second: its request has so much more time altogether.
 const SLOWEST: u64 = 256 << 10;
@@ -52,7 +56,17 @@ impl HttpService for Service {
                 let longer = Duration::from_secs(outgoing.len() / SLOWEST);
                 *request.timeout_mut() = self.timeout.map(|time| time + longer);
                 let taken = progress.insert(Progress::default()).clone();
-                let pieces = outgoing.pieces().inspect(move |_| taken.made());
+                let large = outgoing.len() > MEDIUM;
+                let pieces = outgoing.pieces().then(move |piece| {
+                    taken.made();
+                    async move {
+                        // A connection sends as long as there is something to send, and would keep others from the thread.
+                        if large {
+                            yield_now().await;
+                        }
+                        piece
+                    }
+                });
                 *request.body_mut() = Some(Body::wrap_stream(pieces));
             }
         }
@@ -92,7 +106,7 @@ impl Progress {
         let mut sent = pin!(sent);
         loop {
             let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.elapsed() > longest {
+            if last.elapsed() >= longest {
                 let what = format!("the store took nothing and said nothing for {longest:?}");
                 let silent = io::Error::new(io::ErrorKind::TimedOut, what);
                 return Err(HttpError::new(HttpErrorKind::Timeout, silent));

@@ -110,6 +110,7 @@ impl Bucket {
         found: &Found,
         bytes: Bytes,
     ) -> Result<Put, Cause> {
+        let _turn = self.replacing.lock().await;
         let lock = tokio::task::spawn_blocking(move || {
             let file = std::fs::File::options()
                 .create(true)

@@ -161,7 +161,7 @@ impl Bucket {
     }
 }
 
-/// The files below a folder that the store library writes before they get their names: `name#1`. No
+/// The files below a folder that the store library and [`super::folder`] write before they get their names: `name#1`. No
 /// symbolic link is followed.
 fn temporary_files(root: &FilePath) -> io::Result<Vec<Leftover>> {
     let mut found = Vec::new();

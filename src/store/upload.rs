@@ -26,6 +26,8 @@ const STREAMED: Bounds = Bounds {
     single: 64 << 20,
     part: 16 << 20,
 };
+/// What is longer is looked for before it is sent again, in bytes.
+const LOOKED_FOR: u64 = 1 << 20;
 /// As bytes in memory.
 const IN_MEMORY: Bounds = Bounds {
     single: 16 << 20,
@@ -51,8 +53,9 @@ impl Bucket {
         budget: &Budget,
         again: bool,
     ) -> Result<Put, Cause> {
-        let in_parts = self.uploads.folder().is_none() && body.len() > self.bounds().single;
-        if (in_parts || again && body.chunks().is_none())
+        let large = body.len() > self.bounds().single;
+        let in_parts = large && self.uploads.folder().is_none();
+        if (large || again && body.len() > LOOKED_FOR)
             && let Some(put) = self.found(path, body).await?
         {
             return Ok(put);

@@ -66,7 +66,7 @@ fn open(endpoint: &str, clients: &Clients, more: &[(&str, &str)]) -> Bucket {
 fn budget() -> (TempDir, Budget) {
     let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let budget = Budget::new(&Limits {
-        memory: 64 << 20,
+        memory: 16 << 20,
         spool: 256 << 20,
         spool_dir: dir.path().to_owned(),
         job_time: SOON,
@@ -215,7 +215,7 @@ fn assert_parts(store: &Recorder, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn parts_are_signed_over_plain_http_and_not_over_tls_unless_told_otherwise() {
+async fn parts_are_signed_where_nothing_else_proves_the_store_unless_told_otherwise() {
     let certificates = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let authority = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let name = |end: &str| certificates.path().join(format!("store.{end}"));
@@ -228,7 +228,8 @@ async fn parts_are_signed_over_plain_http_and_not_over_tls_unless_told_otherwise
         (false, None, true, true),
         (false, Some("true"), false, false),
         (false, Some("false"), true, true),
-        (true, None, true, false),
+        // TLS that would believe anybody.
+        (true, None, true, true),
         (true, Some("true"), false, false),
         (true, Some("false"), true, true),
     ] {

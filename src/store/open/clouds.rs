@@ -100,10 +100,15 @@ impl Cloud for AmazonS3Builder {
         let conditional = !says(Key::ConditionalPut, &["disabled"]);
         let unsigned = says(Key::SkipSignature, TRUE);
         let unsigned_payload = says(Key::UnsignedPayload, TRUE);
-        let plain = [Key::Endpoint, Key::S3Endpoint].map(value);
-        let plain = plain.iter().any(|url| url.starts_with("http://"));
-        // Of a whole body the digest is known, and signed. A part would have to be hashed for it, and TLS keeps it as well.
-        let parts_unsigned = !plain && !said.contains(&Key::UnsignedPayload);
+        let anybody = says(Key::Client(ClientConfigKey::AllowInvalidCertificates), TRUE);
+        let proven = !anybody
+            && [Key::Endpoint, Key::S3Endpoint]
+                .map(value)
+                .iter()
+                .all(|url| is_tls(url));
+        // Of a whole body the digest is known, and signed. A part would have to be hashed for it, and TLS keeps it as well,
+        // where it proves who the store is.
+        let parts_unsigned = proven && !said.contains(&Key::UnsignedPayload);
         let sha256 = says(Key::Checksum, &["sha256"]);
         let other_checksum = !sha256 && !says(Key::Checksum, &[""]);
         if unsigned {
@@ -240,5 +245,49 @@ fn client_rule(key: ClientConfigKey) -> Rule {
         ClientConfigKey::ProxyUrl => Rule::Proxy,
         ClientConfigKey::ProxyCaCertificate => Rule::Lines,
         _ => Rule::Text,
+    }
+}
+
+/// Whether requests go out over TLS, by an endpoint: none is the cloud's own.
+fn is_tls(endpoint: &str) -> bool {
+    !endpoint.trim().to_ascii_lowercase().starts_with("http://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_go_unsigned_only_where_tls_proves_who_the_store_is() {
+        use AmazonS3ConfigKey as Key;
+        let anybody = Key::Client(ClientConfigKey::AllowInvalidCertificates);
+        for (options, said, signed) in [
+            (vec![], vec![], false),
+            (vec![(Key::Endpoint, "https://store")], vec![], false),
+            (
+                vec![(Key::Endpoint, "https://store")],
+                vec![Key::UnsignedPayload],
+                true,
+            ),
+            (
+                vec![(Key::Endpoint, "https://store"), (anybody, "true")],
+                vec![],
+                true,
+            ),
+            (vec![(Key::Endpoint, "HTTP://store")], vec![], true),
+        ] {
+            let case = format!("{options:?} {said:?}");
+            let builder = AmazonS3Builder::new()
+                .with_access_key_id("id")
+                .with_secret_access_key("key");
+            let builder = options
+                .into_iter()
+                .fold(builder, |builder, (key, value)| builder.with(key, value));
+            let opened = builder.finish("bucket", &said, &Clients::default());
+            let Sends::Streams { signed: is, .. } = opened.unwrap().sends else {
+                panic!("{case}: no stream");
+            };
+            assert_eq!(is, signed, "{case}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufWriter, Write as _},
+    io::{self, BufWriter, Write as _},
     path::Path,
 };
 
@@ -128,12 +128,15 @@ pub(crate) fn put_recording(folder: &Path, name: &str, size: u64) -> Result<()> 
     })
 }
 
-/// The same with silence in it, which takes no room on the disk.
+/// The same with silence in it, which takes no room on the disk. It is read once: else the origin would be busy with
+/// that in the first run alone.
 pub(crate) fn put_silence(folder: &Path, name: &str, size: u64) -> Result<()> {
     put(folder, name, size, |mut file| {
         file.write_all(&header(size)?)?;
         Ok(file.set_len(size)?)
-    })
+    })?;
+    io::copy(&mut File::open(folder.join(name))?, &mut io::sink())?;
+    Ok(())
 }
 
 /// Puts bytes into a folder.

@@ -47,7 +47,10 @@ impl Measured {
         of: fn(&Run) -> f64,
         start: fn(&Idle) -> f64,
     ) -> Option<f64> {
-        let of = |who: Who, run: &Run| of(run) - self.idles.get(&who).map_or(0.0, start);
+        // The pipes' own start is in their figures: they are processes for each run.
+        let both = self.idles.contains_key(&who) && self.idles.contains_key(&to);
+        let idle = |who: Who| self.idles.get(&who).filter(|_| both).map_or(0.0, start);
+        let of = |who: Who, run: &Run| of(run) - idle(who);
         let (own, theirs) = (self.runs.get(&who)?.iter(), self.runs.get(&to)?.iter());
         median(
             own.zip(theirs)
@@ -100,7 +103,11 @@ impl Measured {
         };
         let row = |who: Who| {
             let per = |of: fn(&Run) -> f64| self.median(who, |run| of(run) / amount);
-            let rate = |amount: f64| self.median(who, |run| amount / run.wall);
+            // One request after the other: it is a limit of costs, not of speed.
+            let rate = |amount: f64| {
+                let rate = self.median(who, |run| amount / run.wall);
+                rate.filter(|_| who != Who::Limit)
+            };
             let requests = |of: fn(&Run) -> usize| self.median(who, |run| of(run) as f64 / events);
             let cells = [
                 (per(|run| run.used.cpu.total()), 2),

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use uuid::Uuid;
 
 use crate::{
@@ -86,7 +86,17 @@ pub(crate) async fn run(
         worker.stop().await?;
     }
     let mut requests = access.count().await?;
-    if !store.is_sink() {
+    if store.is_sink() {
+        // A manifest, too, by whoever writes one.
+        let least = task.events * if queue.is_some() { 4 } else { 3 };
+        ensure!(
+            requests.puts >= least,
+            "{} stored {} of {least} objects; see {}",
+            who.name(),
+            requests.puts,
+            dir.display()
+        );
+    } else {
         requests.puts = 0;
     }
     if let Some(queue) = &queue {

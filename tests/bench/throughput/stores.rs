@@ -131,13 +131,22 @@ impl Store {
 
     /// Removes all that was stored.
     pub(crate) async fn remove(self) -> Result<()> {
-        match self {
+        match &self {
             Self::S3 { forgets: true, .. } => Ok(()),
             Self::S3 {
                 endpoint, bucket, ..
             } => request(Method::DELETE, &format!("{endpoint}/{bucket}"), "").await,
-            Self::Folder(folder) => fs::remove_dir_all(&folder)
+            Self::Folder(folder) => fs::remove_dir_all(folder)
                 .with_context(|| format!("cannot remove {}", folder.display())),
+        }
+    }
+}
+
+impl Drop for Store {
+    /// What a run that failed has left: in memory, it may be.
+    fn drop(&mut self) {
+        if let Self::Folder(folder) = self {
+            let _ = fs::remove_dir_all(folder);
         }
     }
 }

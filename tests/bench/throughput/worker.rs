@@ -92,6 +92,8 @@ impl Worker {
     fn spawn(mut command: Command, dir: &Path, speaks_on: &str) -> Result<Self> {
         let file = |name: &str| File::create(dir.join(name)).context("cannot make a log");
         clean_environment(&mut command);
+        // Python's temporary files, on the disk that callvault's are on.
+        command.env("TMPDIR", spool()?);
         let started = Instant::now();
         let child = command
             .stdin(Stdio::null())
@@ -216,8 +218,7 @@ pub(crate) async fn settle(
 impl Config<'_> {
     /// The defaults, but for addresses, and recordings that need not be named `recording.wav`.
     fn toml(&self) -> Result<String> {
-        let spool = target().join("bench/spool");
-        fs::create_dir_all(&spool).context("cannot make the spool folder")?;
+        let spool = spool()?;
         let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/config/schemas");
         let (broker, prefetch, spool) = (self.broker, self.prefetch, spool.display());
         let (name, exchange) = (self.queue.name(), self.queue.exchange());
@@ -260,6 +261,13 @@ bucket = "documents"
 {buckets}"#
         ))
     }
+}
+
+/// Where large bodies lie.
+fn spool() -> Result<PathBuf> {
+    let spool = target().join("bench/spool");
+    fs::create_dir_all(&spool).context("cannot make the spool folder")?;
+    Ok(spool)
 }
 
 /// Nothing of the user's environment that could change what is measured.

@@ -91,8 +91,8 @@ impl Workload {
             format!("{} MiB", size / MIB)
         };
         let place = match self.place {
-            Place::S3 => "S3 (SeaweedFS)",
-            Place::Sink => "a sink (nginx)",
+            Place::S3 => "S3 (SeaweedFS, over plain http, payloads unsigned)",
+            Place::Sink => "a sink (nginx, over plain http, payloads unsigned)",
             Place::Shm => "a folder in memory",
             Place::Disk => "a folder on the disk",
         };

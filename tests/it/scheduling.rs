@@ -137,7 +137,7 @@ async fn of_many_attachments_those_are_begun_first_whose_urls_expire_first() {
         .map(|n| {
             let url = server.url(None, &name(n));
             match n {
-                // Later than those that tell nothing count.
+                // As if it told nothing.
                 3 => signed(&url, 7200),
                 // Gone, it is in no hurry any more.
                 2 => signed(&url, -7200),
@@ -151,7 +151,7 @@ async fn of_many_attachments_those_are_begun_first_whose_urls_expire_first() {
         .await
         .into_iter()
         .collect();
-    let expected = [12, 13, 14, 15, 0, 1, 2, 4].map(name);
+    let expected = [12, 13, 14, 15, 0, 1, 2, 3].map(name);
     assert_eq!(first, expected.clone().into());
 
     drop(server);

@@ -64,9 +64,14 @@ fn open(endpoint: &str, clients: &Clients, more: &[(&str, &str)]) -> Bucket {
 
 /// A budget whose temporary files are in a folder of the test's own.
 fn budget() -> (TempDir, Budget) {
+    budget_of(16 << 20)
+}
+
+/// The same with so many bytes of memory.
+fn budget_of(memory: u64) -> (TempDir, Budget) {
     let dir = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let budget = Budget::new(&Limits {
-        memory: 16 << 20,
+        memory,
         spool: 256 << 20,
         spool_dir: dir.path().to_owned(),
         job_time: SOON,
@@ -288,22 +293,26 @@ async fn a_redirect_takes_no_body_anywhere_and_is_no_success() {
 
 #[tokio::test]
 async fn a_large_body_that_is_there_already_is_not_sent_again_after_a_failure() {
-    let (store, (_dir, budget)) = (Recorder::start().await, budget());
-    let bucket = open(&store.url(), &Clients::default(), &[]);
-    let body = body(&budget, &bytes(IN_A_FILE)).await;
-    put(&bucket, "x.wav", &body, &budget, AT_ONCE).await;
-    // As a store does that refuses before it has read.
-    store.next([
-        Fault::ResetAt(1000),
-        Fault::ResetAt(1000),
-        Fault::ResetAt(1000),
-    ]);
+    // In a file, and in memory.
+    for (memory, in_memory) in [(16 << 20, false), (256 << 20, true)] {
+        let (store, (_dir, budget)) = (Recorder::start().await, budget_of(memory));
+        let bucket = open(&store.url(), &Clients::default(), &[]);
+        let body = body(&budget, &bytes(IN_A_FILE)).await;
+        assert_eq!(body.chunks().is_some(), in_memory);
+        put(&bucket, "x.wav", &body, &budget, AT_ONCE).await;
+        // As a store does that refuses before it has read.
+        store.next([
+            Fault::ResetAt(1000),
+            Fault::ResetAt(1000),
+            Fault::ResetAt(1000),
+        ]);
 
-    let again = put(&bucket, "x.wav", &body, &budget, SOON).await;
+        let again = put(&bucket, "x.wav", &body, &budget, SOON).await;
 
-    assert_eq!(again, Put::Stored);
-    assert!(store.seen("PUT").len() <= 4, "{:?}", store.seen("PUT"));
-    assert_eq!(store.seen("HEAD").len(), 1);
+        assert_eq!(again, Put::Stored);
+        assert!(store.seen("PUT").len() <= 4, "{:?}", store.seen("PUT"));
+        assert_eq!(store.seen("HEAD").len(), 1);
+    }
 }
 
 #[tokio::test]

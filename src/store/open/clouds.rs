@@ -260,6 +260,7 @@ mod tests {
     #[test]
     fn parts_go_unsigned_only_where_tls_proves_who_the_store_is() {
         use AmazonS3ConfigKey as Key;
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let anybody = Key::Client(ClientConfigKey::AllowInvalidCertificates);
         for (options, said, signed) in [
             (vec![], vec![], false),

@@ -70,8 +70,9 @@ impl Budget {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             bodies: Pool::new(memory / 4, memory / 8, SMALL),
-            // Which leaves two thirds of the memory to one large piece of work.
-            work: Pool::new(memory - memory / 4, memory / 12, SMALL_WORK),
+            // Which leaves seventeen parts of twenty-four to one large piece of work: by default as much as the tree of a
+            // transcript takes that is as long as it may be and has a time for each word (22 times its text).
+            work: Pool::new(memory - memory / 4, memory / 24, SMALL_WORK),
             spool: Pool::new(spool, spool / 8, SMALL_BODY),
             events: Pool::new(LONG_EVENTS, LONG_EVENTS / 4, MEDIUM_EVENT),
             processors: Arc::new(Semaphore::new(processors.saturating_sub(1).max(1))),

@@ -214,7 +214,7 @@ async fn whoever_has_all_the_memory_that_one_may_have_leaves_enough_for_small_wo
     let next = budget.work(budget.most_work());
     let mut next = Box::pin(next);
     assert!(next.as_mut().now_or_never().is_none());
-    let small: Vec<_> = (0..20)
+    let small: Vec<_> = (0..10)
         .map(|_| budget.work(1 << 20).now_or_never())
         .collect();
     assert!(small.iter().all(Option::is_some), "small work had to wait");

@@ -30,9 +30,9 @@ const REACH: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Seconds between heartbeats, unless the URI or the broker asks for less.
 const HEARTBEAT: u16 = 15;
-/// The longest frame, in bytes: as long as RabbitMQ takes. Without it a broker could ask for 4 GiB. Not less for a consumer, though
-/// the client's buffers, 32 times as long, are most of its memory: a message's headers come in one frame however long they
-/// are, and the client ends the connection at one that is longer than this.
+/// The longest frame, in bytes: as long as RabbitMQ takes. Without it a broker could ask for 4 GiB. Not less for a
+/// consumer, though the client's two buffers are each 32 times as long: a message's headers come in one frame however
+/// long they are, and the client ends the connection at one that is longer than this.
 const FRAME_MAX: u32 = 128 << 10;
 
 /// Whether the last handshake was given up because the broker said nothing.

@@ -1,7 +1,7 @@
 //! The bytes of one attachment, wherever they lie.
 //!
 //! A [`Body`] is complete by construction: only [`Writer::finish`] makes one, with length and SHA-256
-//! taken while the bytes streamed in. Small bodies stay in memory while the budget allows; larger ones
+//! taken while the bytes streamed in. Small and medium bodies stay in memory while the budget allows; larger ones
 //! go to a temporary file that has no name, so that a crash leaves nothing behind and nobody else can
 //! open it. Memory is therefore flat whatever the size of a recording.
 

@@ -30,9 +30,10 @@ pub(super) fn of(
             });
             Either::Left(pieces)
         }
-        Place::Spool { .. } => {
+        Place::Spool { file, .. } => {
             let reading = Reading {
-                body,
+                file: Arc::clone(file),
+                _held: body,
                 at,
                 left: len,
                 buffers: Buffers::default(),
@@ -72,7 +73,9 @@ fn too_short() -> io::Error {
 
 /// A file that is being read, piece by piece.
 struct Reading {
-    body: Body,
+    file: Arc<File>,
+    /// Its room in the spool counts as long as any of it is on its way.
+    _held: Body,
     at: u64,
     left: u64,
     buffers: Buffers,
@@ -83,55 +86,34 @@ struct Reading {
 impl Reading {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         let most = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
-        let Place::Spool { file, .. } = &*self.body.place else {
-            return Ok(None);
-        };
         if most == 0 {
             return Ok(None);
         }
         let mut buffer = self.buffers.lend();
-        let mut read = None;
         if self.at_once {
             // What was written a moment ago is in memory, as a rule. A thread for each piece would cost
             // as much as copying it.
-            match read_cached(file, &mut buffer.bytes[..most], self.at) {
-                Ok(some) => read = Some(some),
+            match read_cached(&self.file, &mut buffer.bytes[..most], self.at) {
+                Ok(read) => buffer.len = read,
                 // On a disk that is busy, or a file system that cannot say.
                 Err(error) => self.at_once = error.kind() == io::ErrorKind::WouldBlock,
             }
         }
-        let read = if let Some(read) = read {
-            read
-        } else {
-            let (body, at) = (self.body.clone(), self.at);
-            let waited = blocking(move || {
-                let read = read_at(&body, &mut buffer.bytes[..most], at)?;
-                Ok((buffer, read))
+        if buffer.len == 0 {
+            let (file, at) = (Arc::clone(&self.file), self.at);
+            let read = blocking(move || {
+                file.read_exact_at(&mut buffer.bytes[..most], at)?;
+                buffer.len = most;
+                Ok(buffer)
             });
-            let (back, read) = waited.await?;
-            buffer = back;
-            read
-        };
-        if read == 0 {
-            return Err(too_short());
+            buffer = read.await.map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => too_short(),
+                _ => error,
+            })?;
         }
-        self.at += read as u64;
-        self.left -= read as u64;
-        buffer.len = read;
+        self.at += buffer.len as u64;
+        self.left -= buffer.len as u64;
         Ok(Some(Bytes::from_owner(buffer)))
-    }
-}
-
-/// One read, from wherever the body lies.
-fn read_at(body: &Body, into: &mut [u8], at: u64) -> io::Result<usize> {
-    match &*body.place {
-        Place::Memory { chunks, .. } => Ok(super::read_chunks(chunks, at, into)),
-        Place::Spool { file, .. } => loop {
-            match file.read_at(into, at) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read,
-            }
-        },
     }
 }
 

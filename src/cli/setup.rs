@@ -100,6 +100,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
     );
     let archivist = Archivist {
         planner,
+        // As many connections as the provider's events have attachments.
         fetcher: Fetcher::new(&fetch, 3 * usize::from(queue.prefetch))
             .map_err(Failure::unreachable)?,
         stores,

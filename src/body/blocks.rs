@@ -5,33 +5,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Bytes of a buffer.
+/// Bytes of a buffer that a body in memory lies in.
 pub(super) const BLOCK: usize = 64 << 10;
 
-/// Buffers that nobody uses at the moment.
+/// Buffers of one length that nobody uses at the moment.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    free: Mutex<Vec<Vec<u8>>>,
+    free: Mutex<Vec<Box<[u8]>>>,
+    /// Bytes of each.
+    size: usize,
     /// The most that are kept.
     most: usize,
 }
 
-/// A buffer in use. Dropped, it is free again.
+/// A buffer in use, and how much of it is. Dropped, it is free again.
 #[derive(Debug)]
 pub(super) struct Block {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
+    len: usize,
     home: Blocks,
 }
 
 impl Blocks {
-    /// Of which so many bytes are kept when they are free.
-    pub(super) fn new(kept: u64) -> Self {
+    /// Of so many bytes each, of which so many bytes are kept when they are free.
+    pub(super) fn new(size: usize, kept: u64) -> Self {
         Self(Arc::new(Inner {
             free: Mutex::default(),
-            most: usize::try_from(kept).unwrap_or(usize::MAX) / BLOCK,
+            size,
+            most: usize::try_from(kept).unwrap_or(usize::MAX) / size,
         }))
     }
 
@@ -40,7 +44,8 @@ impl Blocks {
         let bytes = free.pop();
         drop(free);
         Block {
-            bytes: bytes.unwrap_or_else(|| Vec::with_capacity(BLOCK)),
+            bytes: bytes.unwrap_or_else(|| vec![0; self.0.size].into_boxed_slice()),
+            len: 0,
             home: self.clone(),
         }
     }
@@ -48,20 +53,32 @@ impl Blocks {
 
 impl Block {
     pub(super) fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
     /// Takes what fits, and returns the rest.
     pub(super) fn fill<'a>(&mut self, from: &'a [u8]) -> &'a [u8] {
-        let (now, later) = from.split_at(from.len().min(BLOCK - self.bytes.len()));
-        self.bytes.extend_from_slice(now);
+        let room = &mut self.bytes[self.len..];
+        let (now, later) = from.split_at(from.len().min(room.len()));
+        room[..now.len()].copy_from_slice(now);
+        self.len += now.len();
         later
+    }
+
+    /// Has something read into its first bytes, `most` at the most: as many as that says.
+    pub(super) fn read<E>(
+        &mut self,
+        most: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        self.len = read(&mut self.bytes[..most])?.min(most);
+        Ok(())
     }
 
     /// What is in it; where that is little, without the buffer.
     pub(super) fn into_bytes(self) -> Bytes {
-        if self.bytes.len() < BLOCK * 3 / 4 {
-            Bytes::copy_from_slice(&self.bytes)
+        if self.len < self.bytes.len() * 3 / 4 {
+            Bytes::copy_from_slice(self.as_ref())
         } else {
             Bytes::from_owner(self)
         }
@@ -70,14 +87,13 @@ impl Block {
 
 impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.len]
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
+        let bytes = std::mem::take(&mut self.bytes);
         let home = &self.home.0;
         let mut free = home.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < home.most {
@@ -92,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_buffer_is_used_again_once_nobody_holds_what_is_in_it_and_no_more_are_kept_than_allowed() {
-        let blocks = Blocks::new(BLOCK as u64);
+        let blocks = Blocks::new(BLOCK, BLOCK as u64);
         let (mut one, mut two) = (blocks.lend(), blocks.lend());
         let place = one.bytes.as_ptr();
         assert_eq!(one.fill(&vec![1; BLOCK + 3]), [1; 3]);

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     BATCH, BELIEVED, Chunks, FIRST_STEP, MEDIUM, PATIENCE, SMALL, Share, Sink, WriteError, Writer,
     blocking,
-    blocks::Blocks,
+    blocks::{BLOCK, Blocks},
     pool::{IN_TURN, Pool},
 };
 use crate::{config::Limits, digest::Hasher};
@@ -76,7 +76,7 @@ impl Budget {
             spool: Pool::new(spool, spool / 8, SMALL_BODY),
             events: Pool::new(LONG_EVENTS, LONG_EVENTS / 4, MEDIUM_EVENT),
             processors: Arc::new(Semaphore::new(processors.saturating_sub(1).max(1))),
-            blocks: Blocks::new(memory / 8),
+            blocks: Blocks::new(BLOCK, memory / 8),
             spool_dir: Arc::new(limits.spool_dir.clone()),
         }
     }

@@ -4,16 +4,18 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::unix::fs::FileExt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future::Either, stream};
 
-use super::{Body, Place, blocking};
+use super::{Body, Place, blocking, blocks::Blocks};
 
 /// The most bytes of a file that are read at once. A connection holds two such pieces, and three at times.
 pub const PIECE: usize = 256 << 10;
+/// Bytes of free pieces that a connection keeps.
+const KEPT: u64 = 3 * PIECE as u64;
 
 pub(super) fn of(
     body: Body,
@@ -36,7 +38,7 @@ pub(super) fn of(
                 _held: body,
                 at,
                 left: len,
-                buffers: Buffers::default(),
+                buffers: Blocks::new(PIECE, KEPT),
                 at_once: true,
             };
             let pieces = stream::try_unfold(reading, async |mut reading| {
@@ -78,7 +80,7 @@ struct Reading {
     _held: Body,
     at: u64,
     left: u64,
-    buffers: Buffers,
+    buffers: Blocks,
     /// Whether to look first for what is in the page cache.
     at_once: bool,
 }
@@ -93,17 +95,16 @@ impl Reading {
         if self.at_once {
             // What was written a moment ago is in memory, as a rule. A thread for each piece would cost
             // as much as copying it.
-            match read_cached(&self.file, &mut buffer.bytes[..most], self.at) {
-                Ok(read) => buffer.len = read,
+            let read = buffer.read(most, |into| read_cached(&self.file, into, self.at));
+            if let Err(error) = read {
                 // On a disk that is busy, or a file system that cannot say.
-                Err(error) => self.at_once = error.kind() == io::ErrorKind::WouldBlock,
+                self.at_once = error.kind() == io::ErrorKind::WouldBlock;
             }
         }
-        if buffer.len == 0 {
+        if buffer.len() == 0 {
             let (file, at) = (Arc::clone(&self.file), self.at);
             let read = blocking(move || {
-                file.read_exact_at(&mut buffer.bytes[..most], at)?;
-                buffer.len = most;
+                buffer.read(most, |into| file.read_exact_at(into, at).map(|()| most))?;
                 Ok(buffer)
             });
             buffer = read.await.map_err(|error| match error.kind() {
@@ -111,8 +112,8 @@ impl Reading {
                 _ => error,
             })?;
         }
-        self.at += buffer.len as u64;
-        self.left -= buffer.len as u64;
+        self.at += buffer.len() as u64;
+        self.left -= buffer.len() as u64;
         Ok(Some(Bytes::from_owner(buffer)))
     }
 }
@@ -132,43 +133,6 @@ fn read_cached(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
 #[cfg(not(target_os = "linux"))]
 fn read_cached(_: &File, _: &mut [u8], _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Buffers that come back once nobody holds what was read into them.
-#[derive(Debug, Clone, Default)]
-struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
-
-impl Buffers {
-    fn lend(&self) -> Lent {
-        let back = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Lent {
-            bytes: back.unwrap_or_else(|| vec![0; PIECE].into_boxed_slice()),
-            len: 0,
-            home: self.clone(),
-        }
-    }
-}
-
-/// A buffer, and how much of it was read.
-#[derive(Debug)]
-struct Lent {
-    bytes: Box<[u8]>,
-    len: usize,
-    home: Buffers,
-}
-
-impl AsRef<[u8]> for Lent {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        let mut home = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-        home.push(bytes);
-    }
 }
 
 pub(super) fn write(body: &Body, to: &mut File, wanted: impl Fn() -> bool) -> io::Result<()> {

@@ -48,5 +48,8 @@ pub mod manifest;
 
 pub mod settle;
 
+pub mod flights;
 pub mod http;
+pub mod metrics;
+pub mod status;
 pub mod telemetry;

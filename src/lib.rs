@@ -49,4 +49,5 @@ pub mod manifest;
 pub mod settle;
 
 pub mod http;
+pub mod status;
 pub mod telemetry;

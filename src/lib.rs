@@ -49,5 +49,6 @@ pub mod manifest;
 pub mod settle;
 
 pub mod http;
+pub mod page;
 pub mod status;
 pub mod telemetry;

@@ -258,11 +258,9 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
         return "none".to_owned();
     }
     let shown = items.iter().take(MOST).map(ToString::to_string);
-    let mut words = shown.collect::<Vec<_>>().join(", ");
-    if let Some(more @ 1..) = items.len().checked_sub(MOST) {
-        words.push_str(&format!(", and {more} more"));
-    }
-    words
+    let more = items.len().saturating_sub(MOST);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    shown.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 fn time(duration: Duration) -> humantime::FormattedDuration {

@@ -48,7 +48,9 @@ pub mod manifest;
 
 pub mod settle;
 
+pub mod flights;
 pub mod http;
+pub mod metrics;
 pub mod page;
 pub mod status;
 pub mod telemetry;

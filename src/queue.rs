@@ -5,6 +5,7 @@
 //! writes the headers that travel with an event; [`desk`] looks through the dead letters.
 
 pub mod consumer;
+mod counting;
 pub mod desk;
 mod handler;
 pub mod message;

@@ -1,8 +1,139 @@
 //! What is known of this moment: whether the worker consumes, what it is at, how what it depends on is doing.
 
-use std::time::Duration;
+mod session;
+
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+
+pub use self::session::{Counted, Session};
+use crate::{body::Budget, flights::Flights, metrics::Metrics, outage::Outage};
+
+/// Whom a worker's parts tell how they are doing; whoever wants to know takes a [`Snapshot`].
+#[derive(Debug)]
+pub struct Status {
+    /// When the worker began.
+    pub started: DateTime<Utc>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is at work.
+    pub flights: Flights,
+    /// The most events that may be at work.
+    pub prefetch: usize,
+    /// What they may use together.
+    pub budget: Budget,
+    /// With the broker.
+    pub session: Session,
+    /// The broker's, first of all, and the others'.
+    pub outages: Vec<Watched>,
+}
+
+/// Something that the worker depends on, as it is told of.
+#[derive(Debug)]
+pub struct Watched {
+    /// How it is doing.
+    pub outage: Outage,
+    /// The bucket's name, where it is one.
+    pub bucket: Option<String>,
+}
+
+impl Status {
+    /// Of a worker that has done nothing yet.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        let limits = crate::config::Limits {
+            memory: 64 << 20,
+            spool: 1 << 30,
+            spool_dir: std::env::temp_dir(),
+            job_time: Duration::from_mins(1),
+        };
+        let metrics = Metrics::new(["recording", "other"], ["recordings", "documents"]);
+        Self {
+            started: Utc::now(),
+            metrics: Arc::new(metrics.unwrap()),
+            flights: Flights::default(),
+            prefetch: 4,
+            budget: Budget::new(&limits),
+            session: Session::default(),
+            outages: Vec::new(),
+        }
+    }
+
+    /// All that is known.
+    pub fn snapshot(&self) -> Snapshot {
+        let at = Utc::now();
+        let parts: Vec<_> = self.outages.iter().map(|part| part.now(at)).collect();
+        let down = |bucket: &str| {
+            let is = |part: &&Part| part.bucket.as_deref() == Some(bucket);
+            let part = parts.iter().find(is);
+            part.is_some_and(|part| part.down.is_some())
+        };
+        let in_flight = self.flights.now(&down);
+        let (memory, spool) = (self.budget.memory_used(), self.budget.spool_used());
+        let used = |(used, of)| Used { used, of };
+        Snapshot {
+            at,
+            started: self.started,
+            version: env!("CARGO_PKG_VERSION"),
+            not_ready: self.not_ready(),
+            stopping: self.session.stopping(),
+            broker: self.session.now(),
+            queues: self.session.queues(),
+            prefetch: self.prefetch,
+            in_flight,
+            parts,
+            memory: used(memory),
+            spool: used(spool),
+            totals: self.metrics.totals(),
+        }
+    }
+
+    /// Why events are not consumed, in words, one reason each; they are where there is none.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = self.session.not_ready();
+        // The broker's is told by the session, which knows more.
+        for part in self.outages.iter().skip(1) {
+            if let Some(down) = part.outage.down().filter(|down| down.holds_up) {
+                let since = since(Utc::now(), down.age);
+                reasons.push(format!(
+                    "{} does not work since {} ({} s), {} operations wait for it: {}",
+                    part.outage.part(),
+                    since.format("%FT%TZ"),
+                    down.age.as_secs(),
+                    down.waiting,
+                    down.error,
+                ));
+            }
+        }
+        reasons
+    }
+
+    /// The same for Prometheus.
+    pub fn metrics(&self) -> String {
+        self.metrics.text(&self.snapshot())
+    }
+}
+
+impl Watched {
+    fn now(&self, at: DateTime<Utc>) -> Part {
+        let down = self.outage.down().map(|down| Down {
+            since: since(at, down.age),
+            age: down.age,
+            waiting: down.waiting,
+            holds_up: down.holds_up,
+            error: down.error,
+        });
+        Part {
+            name: self.outage.part().to_owned(),
+            bucket: self.bucket.clone(),
+            down,
+        }
+    }
+}
+
+fn since(now: DateTime<Utc>, age: Duration) -> DateTime<Utc> {
+    chrono::TimeDelta::from_std(age).map_or(now, |age| now - age)
+}
 
 /// All of it at once, owned: for the page, for `/readyz`, for `/metrics`. Nothing in it is a secret; what an event's
 /// sender wrote is in `call_id` and `request_id` alone, which are `[A-Za-z0-9._-]`.
@@ -109,8 +240,10 @@ pub struct Down {
     pub since: DateTime<Utc>,
     /// For how long.
     pub age: Duration,
-    /// Operations that wait for it. With none, nobody has tried it since, and nothing is held up.
+    /// Operations that wait for it.
     pub waiting: usize,
+    /// Whether any does, or did lately: then the worker is not ready. Otherwise nobody has tried it since.
+    pub holds_up: bool,
     /// Why, in one line that may be told.
     pub error: String,
 }

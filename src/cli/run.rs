@@ -1,6 +1,6 @@
 //! `callvault run`: the worker.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,7 @@ impl Run {
         }
         let worker = Worker::new(parts.archivist, parts.queue, parts.refusals, parts.job_time);
         let stop = stop_on_signal().map_err(Failure::unreachable)?;
-        let health = tokio::spawn(health.serve(worker.readiness()));
+        let health = tokio::spawn(health.serve(Arc::clone(worker.status())));
         worker.run(&stop, self.grace).await;
         health.abort();
         tracing::info!("stopped");

@@ -1,6 +1,6 @@
 //! From the configuration to the parts of a running callvault, with every mistake in one report.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{ffi::OsString, path::Path, sync::Arc, time::Duration};
 
 use super::Failure;
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     config::{self, Config, Mistake, Mistakes, Place, Sources},
     fetch::Fetcher,
     manifest::Worker,
+    metrics::Metrics,
     outage::Outage,
     pipeline::{Archivist, Turns},
     store::{Bucket, Clients, OptionMistake, Setting, Stores},
@@ -98,6 +99,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         &archive.quarantine_bucket,
         tenants_of(tenants),
     );
+    let metrics = Metrics::new(planner.kinds(), stores.iter().map(|bucket| bucket.name()));
     let archivist = Archivist {
         planner,
         // As many connections as the provider's events have attachments.
@@ -110,6 +112,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         include_event: archive.include_event,
         worker: Worker::this(),
         turns: Turns::default(),
+        metrics: Arc::new(metrics.map_err(Failure::unreachable)?),
     };
     Ok(Parts {
         archivist,

@@ -77,6 +77,7 @@ fn down(error: &str, waiting: usize) -> Option<Down> {
         since: Utc::now() - TimeDelta::minutes(4),
         age: Duration::from_mins(4),
         waiting,
+        holds_up: waiting > 0,
         error: error.to_owned(),
     })
 }

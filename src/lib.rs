@@ -53,5 +53,6 @@ pub mod settle;
 pub mod flights;
 pub mod http;
 pub mod metrics;
+pub mod page;
 pub mod status;
 pub mod telemetry;

@@ -76,6 +76,7 @@ impl Status {
             started: self.started,
             version: env!("CARGO_PKG_VERSION"),
             not_ready: self.not_ready(),
+            stopping: self.session.stopping(),
             broker: self.session.now(),
             queues: self.session.queues(),
             prefetch: self.prefetch,
@@ -146,6 +147,8 @@ pub struct Snapshot {
     pub version: &'static str,
     /// Why the worker is not ready, in words, one reason each; it is ready where there is none.
     pub not_ready: Vec<String>,
+    /// That it was told to stop, once it was.
+    pub stopping: Option<Stopping>,
     /// Whether there is a session with the broker, and since when it is so.
     pub broker: Broker,
     /// The work queue first, then the dead letters, then the delays; as far as they were counted.
@@ -162,6 +165,13 @@ pub struct Snapshot {
     pub spool: Used,
     /// Since the worker began.
     pub totals: Totals,
+}
+
+/// A worker that takes nothing new and finishes what is in flight.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopping {
+    /// What is left of its grace.
+    pub left: Duration,
 }
 
 /// The session with the broker.

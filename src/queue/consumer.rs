@@ -250,7 +250,7 @@ impl Worker {
 
     /// Waits for the jobs in flight, as long as the grace lasts.
     async fn finish(&self, grace: Duration) {
-        self.status.session.stops();
+        self.status.session.stops(grace);
         tracing::info!(
             in_flight = self.jobs.len(),
             grace_s = grace.as_secs_f64(),

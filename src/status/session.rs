@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::{Broker, Queue, since};
+use super::{Broker, Queue, Stopping, since};
 
 /// So long messages may wait, and places be free, without a delivery: a quorum queue elects a leader in less.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -21,7 +21,8 @@ pub struct Session(Mutex<State>);
 struct State {
     /// Why no deliveries are taken, where there is no session.
     without: Option<String>,
-    stopping: bool,
+    /// When the grace is over, of one that stops.
+    stopping: Option<Instant>,
     since: DateTime<Utc>,
     deliveries: u64,
     last_delivery: Option<DateTime<Utc>>,
@@ -50,7 +51,7 @@ impl Default for Session {
     fn default() -> Self {
         Self(Mutex::new(State {
             without: Some("not connected to the broker yet".into()),
-            stopping: false,
+            stopping: None,
             since: Utc::now(),
             deliveries: 0,
             last_delivery: None,
@@ -71,10 +72,12 @@ impl Session {
         self.becomes(Some(why));
     }
 
-    /// No deliveries are taken any more; what is at work is finished.
-    pub fn stops(&self) {
+    /// No deliveries are taken any more; what is at work is finished within the grace.
+    pub fn stops(&self, grace: Duration) {
         let mut state = self.state();
-        state.stopping = true;
+        // One that is too long to be reckoned with is over when the work is.
+        let now = Instant::now();
+        state.stopping = Some(now.checked_add(grace).unwrap_or(now));
         state.counted = None;
     }
 
@@ -130,9 +133,15 @@ impl Session {
         }
     }
 
+    pub(super) fn stopping(&self) -> Option<Stopping> {
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        let end = self.state().stopping;
+        end.map(|end| Stopping { left: left(end) })
+    }
+
     pub(super) fn not_ready(&self) -> Vec<String> {
         let state = self.state();
-        let stopping = state.stopping.then(|| "stopping".to_owned());
+        let stopping = state.stopping.map(|_| "stopping".to_owned());
         let waits = state
             .counted
             .filter(|counted| counted.deliveries == state.deliveries)
@@ -213,9 +222,10 @@ mod tests {
         assert!(session.not_ready().is_empty());
         count(&session, 3, true);
         assert!(session.not_ready().is_empty());
-        session.stops();
+        session.stops(Duration::from_secs(30));
         advance(Duration::from_secs(20)).await;
         assert_eq!(session.not_ready(), ["stopping"]);
+        assert_eq!(session.stopping().unwrap().left, Duration::from_secs(10));
         assert!(session.now().connected, "it finishes what is at work");
     }
 }

@@ -65,7 +65,7 @@ async fn run(
     origin: &Origin,
     who: Who,
     workers: usize,
-    round: usize,
+    round: u32,
 ) -> Result<Done> {
     let plan = Plan {
         name: &format!("scale-{round}-of-{workers}"),

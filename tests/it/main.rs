@@ -26,6 +26,7 @@ mod desk;
 mod failing;
 mod harness;
 mod hostile;
+mod metrics;
 mod mutated;
 mod publishing;
 mod reaching;

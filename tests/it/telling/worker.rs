@@ -176,7 +176,7 @@ async fn a_whole_run(format: &str) {
 
     if format == "text" {
         let address = worker.address();
-        for path in ["livez", "readyz"] {
+        for path in ["livez", "readyz", "metrics"] {
             let url = format!("http://{address}/{path}");
             let told = http_client().get(url).send().await.unwrap();
             assert_tells_nothing(path, &told.text().await.unwrap());

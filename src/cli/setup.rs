@@ -26,6 +26,8 @@ pub(super) struct Parts {
     pub(super) refusals: u32,
     /// Each kind of attachment, in words.
     pub(super) kinds: Vec<String>,
+    /// The effective configuration, as anybody may see it.
+    pub(super) shown: Vec<config::Shown>,
 }
 
 /// Reads the configuration and builds what it asks for.
@@ -58,6 +60,7 @@ fn read(path: &Path) -> Result<(Config, Mistakes), Failure> {
 /// Builds everything that the configuration names, so that what only a later stage can judge is judged
 /// in the same run.
 fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
+    let shown = config.shown();
     let Config {
         queue,
         fetch,
@@ -121,6 +124,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         job_time: limits.job_time,
         refusals: fetch.refusals,
         kinds: words,
+        shown,
     })
 }
 

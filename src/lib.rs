@@ -46,6 +46,8 @@ pub mod roots;
 
 pub mod manifest;
 
+pub mod audit;
+
 pub mod settle;
 
 pub mod flights;

@@ -12,6 +12,7 @@ mod open;
 mod outgoing;
 mod parts;
 mod promise;
+mod read;
 mod service;
 mod small;
 mod sweep;
@@ -19,6 +20,7 @@ mod sweep;
 mod tests;
 mod upload;
 mod uploads;
+mod walk;
 
 use std::{collections::HashMap, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -33,6 +35,7 @@ use tokio_util::task::TaskTracker;
 pub use self::{
     clients::Clients,
     promise::{Finding, Promise},
+    read::{Listed, Seen, Small},
     sweep::{Leftover, Leftovers, Removed},
 };
 use self::{

@@ -1,0 +1,3 @@
+//! Is the archive what its manifests say? Read from outside, without trust in what is read.
+
+pub mod days;

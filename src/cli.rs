@@ -9,6 +9,7 @@ mod publish;
 mod run;
 mod setup;
 mod sweep;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -60,6 +61,7 @@ enum Command {
     Publish(publish::Publish),
     Check(check::Check),
     Sweep(sweep::Sweep),
+    Verify(verify::Verify),
     Dead(dead::Dead),
 }
 
@@ -131,6 +133,7 @@ impl Cli {
             Command::Publish(publish) => publish.execute(config).await,
             Command::Check(check) => check.execute(config).await,
             Command::Sweep(sweep) => sweep.execute(config).await,
+            Command::Verify(verify) => verify.execute(config).await,
             Command::Dead(dead) => dead.execute(config).await,
         };
         result.unwrap_or_else(|failure| {

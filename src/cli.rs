@@ -7,8 +7,10 @@ mod demo;
 mod events;
 mod publish;
 mod run;
+mod seal;
 mod setup;
 mod sweep;
+mod trust;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -60,6 +62,7 @@ enum Command {
     Publish(publish::Publish),
     Check(check::Check),
     Sweep(sweep::Sweep),
+    Seal(seal::Seal),
     Dead(dead::Dead),
 }
 
@@ -131,6 +134,7 @@ impl Cli {
             Command::Publish(publish) => publish.execute(config).await,
             Command::Check(check) => check.execute(config).await,
             Command::Sweep(sweep) => sweep.execute(config).await,
+            Command::Seal(seal) => seal.execute(config).await,
             Command::Dead(dead) => dead.execute(config).await,
         };
         result.unwrap_or_else(|failure| {

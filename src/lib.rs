@@ -47,6 +47,7 @@ pub mod roots;
 pub mod manifest;
 
 pub mod audit;
+pub mod seal;
 
 pub mod settle;
 

@@ -86,6 +86,9 @@ pub enum TemplateError {
     /// The key could be that of the manifest's folder.
     #[error("the last segment tells no attachment: it needs {{file}} or {{kind}}")]
     NoAttachment,
+    /// Seals lie there.
+    #[error("keys that begin with {}/ are those of seals", crate::seal::PREFIX)]
+    Reserved,
     /// Two events could come to the same key: without the identifier, or where it runs into another
     /// value (`a-b` and `c` would make the same `{call_id}-{request_id}` as `a` and `b-c`).
     #[error(
@@ -103,6 +106,9 @@ impl KeyTemplate {
     pub fn parse(template: &str) -> Result<Self, TemplateError> {
         let parts = parts(template)?;
         segments(template)?;
+        if template.split('/').next() == Some(crate::seal::PREFIX) {
+            return Err(TemplateError::Reserved);
+        }
         let alone = |id: &str| {
             let mut segments = template.split('/');
             segments.any(|segment| segment.contains(id) && segment.matches('{').count() == 1)
@@ -429,6 +435,7 @@ mod tests {
             ("a b/{call_id}/{request_id}", E::Character(' ')),
             ("{call_id}/{request_id}/{agent_id}-{file}", E::TooLong(257)),
             ("{call_id}/{request_id}/{file}", E::NoDate),
+            ("_seals/{date}/{call_id}/{request_id}/{file}", E::Reserved),
             ("{year}/{month}/{call_id}/{request_id}/{file}", E::NoDate),
             ("{date}/{call_id}/{request_id}", E::NoAttachment),
             ("{date}/{call_id}/{file}", E::NotUnique("{request_id}")),

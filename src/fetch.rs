@@ -127,6 +127,11 @@ impl Fetcher {
         })
     }
 
+    /// What judges where downloads may lead.
+    pub fn guard(&self) -> &Guard {
+        &self.downloads.guard
+    }
+
     /// Downloads `url`, at most `most` bytes of it, until `deadline`; a few quick tries where the failure
     /// may pass. Dropped, it ends.
     pub async fn fetch(

@@ -48,5 +48,8 @@ pub mod manifest;
 
 pub mod settle;
 
+pub mod doctor;
+
 pub mod http;
+pub mod stacks;
 pub mod telemetry;

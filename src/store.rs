@@ -6,12 +6,14 @@
 
 mod back;
 mod clients;
+mod clock;
 mod crypto;
 mod folder;
 mod open;
 mod outgoing;
 mod parts;
 mod promise;
+mod remedy;
 mod service;
 mod small;
 mod sweep;
@@ -236,7 +238,7 @@ impl Bucket {
         } = open::open(&settings.url, &settings.options, clients)?;
         let name = settings.name.clone();
         if !conditional {
-            let weaker = promise::UNCONDITIONAL;
+            let weaker = promise::UNCONDITIONAL.0;
             tracing::warn!(bucket = name, weaker, "a promise of this bucket is weaker");
         }
         Ok(Self {
@@ -268,6 +270,11 @@ impl Bucket {
     /// The bucket's name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its directory, where it is one.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        self.uploads.folder()
     }
 
     /// How it is doing.

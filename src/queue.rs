@@ -187,7 +187,8 @@ impl QueueError {
                  management page"
             }
             Self::Silent { .. } => {
-                "look at the broker's log and load: it was reached, and says nothing"
+                "something listens there and says nothing: correct host and port in queue.url, or look at the broker's log and \
+                 load"
             }
             _ => "",
         }

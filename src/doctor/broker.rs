@@ -1,6 +1,6 @@
 //! Is the broker as callvault needs it? Looked at without declaring, consuming or publishing anything that stays.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Finding,
@@ -24,8 +24,11 @@ const IMPORT: &str =
 
 /// Tries the broker.
 pub async fn broker(settings: &config::Queue, job: Duration) -> Vec<Finding> {
-    // What it does not tell of itself is no reason not to look further.
-    let greeting = greeting(&settings.url).await.ok();
+    // First, for it takes no more than it says: a handshake is given up late, and keeps a thread.
+    let greeting = match greeting(&settings.url).await {
+        Ok(greeting) => greeting,
+        Err(error) => return vec![unusable(&error)],
+    };
     let examiner = match Examiner::connect(settings).await {
         Ok(examiner) => examiner,
         Err(error) => return vec![unusable(&error)],
@@ -35,7 +38,7 @@ pub async fn broker(settings: &config::Queue, job: Duration) -> Vec<Finding> {
         examiner,
         findings: Vec::new(),
     };
-    visit.tell(greeting.as_ref(), job);
+    visit.tell(&greeting, job);
     if let Err(error) = visit.look().await {
         visit.findings.push(unusable(&error));
     }
@@ -55,21 +58,29 @@ struct Visit<'a> {
 /// What is there.
 struct Topology {
     exchange: bool,
+    /// The work queue, the dead-letter queue, then the queues of the delays.
     queues: Vec<(String, Option<Queue>)>,
 }
 
-impl Topology {
-    fn missing(&self) -> Vec<String> {
-        let queues = self.queues.iter().filter(|(_, queue)| queue.is_none());
-        queues.map(|(name, _)| format!("queue {name:?}")).collect()
+/// What callvault's user may not do, with what.
+#[derive(Default)]
+struct Lacking(BTreeMap<&'static str, Vec<String>>);
+
+impl Lacking {
+    fn add(&mut self, deed: &'static str, with: &str) {
+        self.0.entry(deed).or_default().push(format!("{with:?}"));
+    }
+
+    fn in_words(&self) -> String {
+        let deeds = self.0.iter();
+        let deeds = deeds.map(|(deed, with)| format!("{deed} {}", with.join(", ")));
+        deeds.collect::<Vec<_>>().join("; nor ")
     }
 }
 
 impl Visit<'_> {
-    fn tell(&mut self, greeting: Option<&Greeting>, job: Duration) {
-        let (product, version) = greeting.map_or(("a broker", ""), |greeting| {
-            (&*greeting.product, &*greeting.version)
-        });
+    fn tell(&mut self, greeting: &Greeting, job: Duration) {
+        let Greeting { product, version } = greeting;
         let examiner = &self.examiner;
         self.findings.push(Finding::ok(
             "broker",
@@ -81,15 +92,13 @@ impl Visit<'_> {
                 examiner.frame_max() / 1024,
             )),
         ));
-        let Some(version) = greeting.and_then(Greeting::rabbitmq) else {
-            if greeting.is_some() {
-                self.findings.push(Finding::weak(
-                    "broker",
-                    "it does not call itself RabbitMQ: its quorum queues, delivery limits and dead-lettering are not known to \
-                     be what callvault relies on",
-                    "use RabbitMQ 3.10 or newer",
-                ));
-            }
+        let Some(version) = greeting.rabbitmq() else {
+            self.findings.push(Finding::weak(
+                "broker",
+                "it does not call itself RabbitMQ: its quorum queues, delivery limits and dead-lettering are not known to be \
+                 what callvault relies on",
+                "use RabbitMQ 3.10 or newer",
+            ));
             return;
         };
         if version < OLDEST {
@@ -126,142 +135,138 @@ impl Visit<'_> {
     }
 
     fn missing(&mut self, topology: &Topology) {
-        let mut missing = topology.missing();
+        let exchange = &self.settings.exchange;
+        let missing: Vec<_> = topology
+            .queues
+            .iter()
+            .filter(|(_, queue)| queue.is_none())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut words = Vec::new();
         if !topology.exchange {
-            missing.insert(0, format!("exchange {:?}", self.settings.exchange));
+            words.push(format!("exchange {exchange}"));
         }
-        let count = topology.queues.len();
-        match (missing.is_empty(), self.settings.declare) {
-            (true, _) => self.findings.push(Finding::ok(
+        if !missing.is_empty() {
+            words.push(format!("queues {}", missing.join(", ")));
+        }
+        let words = words.join("; ");
+        self.findings.push(match (words.is_empty(), self.settings.declare) {
+            (true, _) => Finding::ok(
                 "topology",
-                format!(
-                    "exchange {:?} and {count} queues are there (bindings cannot be seen by AMQP: rabbitmqctl list_bindings)",
-                    self.settings.exchange
-                ),
-            )),
-            (false, true) => self.findings.push(Finding::ok(
+                plain(&format!(
+                    "exchange {exchange} and {} queues are there (AMQP does not show bindings: rabbitmqctl list_bindings)",
+                    topology.queues.len(),
+                )),
+            ),
+            (false, true) => Finding::ok("topology", plain(&format!("`run` will declare {words}"))),
+            (false, false) => Finding::unreachable(
                 "topology",
-                format!("`run` will declare {}", missing.join(", ")),
-            )),
-            (false, false) => self.findings.push(Finding::unreachable(
-                "topology",
-                format!("is not there, and queue.declare is false: {}", missing.join(", ")),
+                plain(&format!("not there, and queue.declare is false: {words}")),
                 IMPORT,
-            )),
-        }
+            ),
+        });
     }
 
     /// What `run` needs, and then the desk.
     async fn rights(&mut self, topology: &Topology) -> Result<(), QueueError> {
         let (declare, exchange) = (self.settings.declare, &self.settings.exchange);
-        let (work, dead) = match &topology.queues[..] {
-            [(work, _), (dead, _), ..] => (work.clone(), dead.clone()),
-            _ => return Ok(()),
+        let [(work, _), (dead, _), ..] = &topology.queues[..] else {
+            return Ok(());
         };
-        let mut lacking = Vec::new();
-        let mut compared = 0;
+        let (mut lacking, mut unseen) = (Lacking::default(), 0);
         let configures = Right::ConfigureExchange(exchange.clone());
-        match (self.examiner.may(&configures).await?, topology.exchange) {
-            (true, true) => compared += usize::from(self.compare(None).await?),
-            (false, _) if declare => lacking.push(format!("configure the exchange {exchange:?}")),
-            _ => {}
+        match self.examiner.may(&configures).await? {
+            true if topology.exchange => self.compare(None).await?,
+            false if declare => lacking.add("configure", exchange),
+            may => unseen += usize::from(!may && topology.exchange),
         }
         for (name, found) in &topology.queues {
-            let configures = Right::ConfigureQueue(name.clone());
-            match (self.examiner.may(&configures).await?, found) {
-                (true, Some(_)) => compared += usize::from(self.compare(Some(name)).await?),
-                (false, _) if declare => lacking.push(format!("configure the queue {name:?}")),
-                _ => {}
+            match self
+                .examiner
+                .may(&Right::ConfigureQueue(name.clone()))
+                .await?
+            {
+                true if found.is_some() => self.compare(Some(name)).await?,
+                false if declare => lacking.add("configure", name),
+                may => unseen += usize::from(!may && found.is_some()),
             }
-            // It leads to another one, and who declares it has to be able to read it.
-            let needed = *name == work || declare && found.is_none() && *name != dead;
+            // Who declares a queue that leads to another one has to be able to read it.
+            let needed = name == work || declare && found.is_none() && name != dead;
             if needed && !self.examiner.may(&Right::Read(name.clone())).await? {
-                lacking.push(format!("read from the queue {name:?}"));
+                lacking.add("read from", name);
             }
         }
         if declare {
             let (queue, exchange) = (work.clone(), exchange.clone());
             if !self.examiner.may(&Right::Bind { queue, exchange }).await? {
-                lacking.push(format!(
-                    "bind the queue {work:?} (write to it, read from the exchange)"
-                ));
+                lacking.add("bind (write to the queue, read from the exchange)", work);
             }
         }
+        let granted = plain(&self.granted(work, dead));
+        let desk = self.examiner.may(&Right::Read(dead.clone())).await?;
+        // The last of all: a broker that blocks publishers listens to nothing that comes after it.
         match self.examiner.publishing().await? {
             Publishing::Works => {}
-            Publishing::Refused => {
-                lacking.push("publish to queues by their name (write to \"amq.default\")".into());
-            }
+            Publishing::Refused => lacking.add("publish to queues by their names: write to", "amq.default"),
             Publishing::Blocked => self.findings.push(Finding::weak(
                 "broker",
                 "it takes nothing from publishers, under a memory or disk alarm: retries and dead letters wait until that is \
                  over, and so do new events",
-                "rabbitmq-diagnostics alarms says which: give it memory or disk, or work its queues off",
+                "`rabbitmq-diagnostics alarms` says which: give it memory or disk, or work its queues off",
             )),
         }
-        let granted = self.granted(&work, &dead);
-        if lacking.is_empty() {
+        if lacking.0.is_empty() {
             let all = if declare {
                 "configure, write and read"
             } else {
                 "write and read"
             };
-            let alike = match compared {
-                0 => "; arguments were not compared, which takes the right to configure".to_owned(),
-                count => format!("; {count} declarations were compared"),
+            let unseen = match unseen {
+                0 => "",
+                _ => "; arguments were not looked at, which takes the right to configure",
             };
-            self.findings.push(Finding::ok(
-                "rights",
-                format!("{all}, as callvault needs it{alike}"),
-            ));
+            let detail = format!("{all}, as callvault needs it{unseen}");
+            self.findings.push(Finding::ok("rights", detail));
         } else {
-            let detail = format!("callvault's user may not {}", lacking.join(", nor "));
-            self.findings.push(Finding::unreachable(
-                "rights",
-                plain(&detail),
-                plain(&granted),
-            ));
+            let detail = plain(&format!("callvault's user may not {}", lacking.in_words()));
+            self.findings
+                .push(Finding::unreachable("rights", detail, granted.clone()));
         }
-        if !self.examiner.may(&Right::Read(dead.clone())).await? {
-            self.findings.push(Finding::weak(
-                "rights",
-                plain(&format!(
-                    "callvault's user may not read from the queue {dead:?}: `callvault dead` needs another user"
-                )),
-                plain(&granted),
-            ));
+        if !desk {
+            let detail = format!(
+                "callvault's user may not read from {dead:?}: `callvault dead` needs another user"
+            );
+            self.findings
+                .push(Finding::weak("rights", plain(&detail), granted));
         }
         Ok(())
     }
 
     /// Whether a queue, or the exchange, is as callvault would declare it; if not, says so.
-    async fn compare(&mut self, queue: Option<&str>) -> Result<bool, QueueError> {
+    async fn compare(&mut self, queue: Option<&str>) -> Result<(), QueueError> {
         match self.examiner.compare(self.settings, queue).await {
-            Ok(()) => Ok(true),
+            Ok(()) => {}
             Err(error @ QueueError::Mismatch { .. }) if self.settings.declare => {
                 self.findings
                     .push(Finding::unreachable("topology", chain(&error), ""));
-                Ok(true)
             }
             Err(QueueError::Mismatch {
                 what,
                 argument,
                 wanted,
                 found,
-            }) => {
-                self.findings.push(Finding::weak(
-                    "topology",
-                    plain(&format!(
-                        "the {what} has {argument} {found}, where callvault would declare {wanted}: {}",
-                        follows(&argument)
-                    )),
-                    "set it by a policy, which AMQP does not show, or empty and delete it and import \
-                     deploy/rabbitmq/definitions.json",
-                ));
-                Ok(true)
-            }
-            Err(error) => Err(error),
+            }) => self.findings.push(Finding::weak(
+                "topology",
+                plain(&format!(
+                    "of the {what} {argument} is {found}, and callvault would declare {wanted}: {}",
+                    follows(&argument)
+                )),
+                "if no policy sets it, which AMQP does not show: empty and delete it, and import \
+                 deploy/rabbitmq/definitions.json",
+            )),
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     fn counts(&mut self, topology: &Topology) {
@@ -323,6 +328,7 @@ fn follows(argument: &str) -> &'static str {
         "x-dead-letter-exchange" | "x-dead-letter-routing-key" => {
             "what is over, or came back too often, goes elsewhere, or is lost"
         }
+        "type" => "bindings of another type say which events come, and not queue.routing_keys",
         "x-dead-letter-strategy" | "x-overflow" => {
             "a message can be lost on its way from one queue to another"
         }

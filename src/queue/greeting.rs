@@ -42,6 +42,7 @@ impl Greeting {
 /// Asks for the greeting, and hangs up.
 pub async fn greeting(url: &SecretString) -> Result<Greeting, QueueError> {
     let (uri, tls) = session::address(url).await?;
+    session::reach(&uri).await?;
     let asked = async {
         let runtime = runtime::default_runtime()?;
         let mut stream = uri

@@ -124,7 +124,8 @@ impl Turn<'_> {
     }
 }
 
-/// Publishes an empty message to a queue that does not exist, which comes back as [`QueueError::Unroutable`].
+/// Publishes an empty message to a queue that does not exist, which comes back as [`QueueError::Unroutable`]; and once
+/// more, for a broker under alarm blocks a connection after its first message.
 pub(super) async fn to_nobody(
     connection: &Connection,
     queue: &str,
@@ -133,12 +134,12 @@ pub(super) async fn to_nobody(
     let channel = within(CONFIRM, "open a channel", connection.create_channel()).await?;
     let confirm = channel.confirm_select(ConfirmSelectOptions::default());
     within(CONFIRM, "switch publisher confirms on", confirm).await?;
-    let publish = send_on(&channel, "", queue, BasicProperties::default(), &[]);
-    settled(
-        within(patience, "confirm a message", publish).await?,
-        "",
-        queue,
-    )
+    let publish = async || {
+        let publish = send_on(&channel, "", queue, BasicProperties::default(), &[]);
+        within(patience, "confirm a message", publish).await
+    };
+    let _first = publish().await?;
+    settled(publish().await?, "", queue)
 }
 
 async fn send_on(

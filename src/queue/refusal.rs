@@ -86,7 +86,10 @@ fn inequivalent(message: &str) -> Option<Inequivalent> {
         let value = words
             .split_once(" of type ")
             .map_or(words, |(value, _)| value);
-        value.trim_matches('\'').to_owned()
+        match value.trim_matches('\'') {
+            "" => "\"\"".to_owned(),
+            value => value.to_owned(),
+        }
     };
     Some(Inequivalent {
         argument: argument.to_owned(),
@@ -114,6 +117,13 @@ mod tests {
                  the value '20' of type 'signedint' but current is none",
                 "x-delivery-limit",
                 "20",
+                "none",
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the \
+                 value '' of type 'longstr' but current is none",
+                "x-dead-letter-exchange",
+                "\"\"",
                 "none",
             ),
             (

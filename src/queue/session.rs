@@ -133,7 +133,7 @@ async fn file(url: &Url, parameter: &'static str) -> Result<Option<Vec<u8>>, Que
 
 /// Whether anything listens there, before the client commits a thread to it. Something that listens and
 /// never speaks has cost one already; after that it has to say a word first.
-async fn reach(uri: &AMQPUri) -> Result<(), QueueError> {
+pub(super) async fn reach(uri: &AMQPUri) -> Result<(), QueueError> {
     let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
     let found = timeout(REACH, lookup_host((host, port))).await;
     let found = found.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));

@@ -14,6 +14,8 @@ const REGION: &str = "correct region or endpoint in the bucket's options: the bu
 const CLOCK: &str = "set this machine's clock, by NTP (timedatectl set-ntp true)";
 const TRUST: &str = "add the store's certificate authority with SSL_CERT_FILE, and name the host as its certificate does";
 const PLAIN: &str = "write https:// in the endpoint, or allow_http = \"true\"";
+const NO_TLS: &str =
+    "the endpoint speaks no TLS: write http:// and allow_http = \"true\", or the port that does";
 const NO_HOST: &str = "correct the endpoint's host, or this machine's DNS";
 const REFUSED: &str = "start the store, or correct host and port of the endpoint";
 const SILENT: &str = "look at firewalls, proxies and network policies on the way to the store";
@@ -55,6 +57,7 @@ const SIGNS: &[(&[&str], &str)] = &[
         ],
         NO_RIGHT,
     ),
+    (&["invalidcontenttype"], NO_TLS),
     (&["unknownissuer", "certificate", "invalid peer"], TRUST),
     (&["url scheme is not allowed", "badscheme"], PLAIN),
     (&["dns error", "failed to lookup"], NO_HOST),

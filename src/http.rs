@@ -1,11 +1,12 @@
-//! `/livez`, `/readyz` and `/metrics`, for whoever runs the worker.
+//! `/livez`, `/readyz` and `/metrics`, and a page at `/`, for whoever runs the worker.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{HeaderName, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header::CONTENT_TYPE},
+    response::Response,
     routing::get,
 };
 use hyper::server::conn::http1;
@@ -19,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{metrics, status::Status};
+use crate::{metrics, page::Page, status::Status};
 
 /// Connections at once. A probe takes one for a moment; whoever holds more than that, or holds one and says
 /// nothing, would take the sockets that downloads need.
@@ -47,12 +48,18 @@ impl Health {
     }
 
     /// Answers for as long as it is polled.
-    pub async fn serve(self, status: Arc<Status>) {
+    pub async fn serve(self, status: Arc<Status>, page: Page) {
+        let page = Arc::new(page);
         let routes = Router::new()
+            .route("/", get(index).with_state(Arc::clone(&page)))
             .route("/livez", get(async || "alive\n"))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .with_state(status);
+        tokio::join!(self.accept(routes), page.sample());
+    }
+
+    async fn accept(self, routes: Router) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         // Not `axum::serve`, which waits for a request as long as the peer pleases.
         while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
@@ -77,6 +84,10 @@ async fn one_request(stream: TcpStream, routes: Router) -> hyper::Result<()> {
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
         .await
+}
+
+async fn index(State(page): State<Arc<Page>>, uri: Uri, headers: HeaderMap) -> Response {
+    page.answer(&headers, uri.query())
 }
 
 async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
@@ -104,7 +115,9 @@ mod tests {
         let address = health.address().unwrap();
         let status = Status::idle();
         status.session.consumes();
-        let serving = tokio::spawn(health.serve(Arc::new(status)));
+        let status = Arc::new(status);
+        let page = Page::new(Arc::clone(&status), Vec::new(), Duration::from_mins(20));
+        let serving = tokio::spawn(health.serve(status, page));
         let mut silent = Vec::new();
         for _ in 0..2 * CONNECTIONS {
             silent.push(TcpStream::connect(address).await.unwrap());

@@ -17,6 +17,7 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
+pub(crate) use self::process::resident;
 use self::{gauges::Gauges, process::Process};
 use crate::{
     flights::Stage,
@@ -42,7 +43,7 @@ const STATUSES: [EntryStatus; 3] = [
     EntryStatus::Unavailable,
 ];
 /// The documented problem codes, and the statuses that origins answer most.
-const CODES: [&str; 34] = [
+pub(crate) const CODES: [&str; 34] = [
     "wav_not_riff",
     "wav_no_fmt",
     "wav_no_data",

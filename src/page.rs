@@ -9,9 +9,9 @@
 
 mod chart;
 mod configuration;
-mod flights;
 mod history;
 mod host;
+mod in_flight;
 mod parts;
 mod problems;
 #[cfg(test)]
@@ -20,7 +20,7 @@ mod verdict;
 mod words;
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -38,7 +38,12 @@ use self::{
     verdict::{Mood, Verdict},
     words::{long, moment, since, size},
 };
-use crate::{config::Shown, digest::Sha256, status::Snapshot};
+use crate::{
+    config::Shown,
+    digest::Sha256,
+    metrics::resident,
+    status::{Snapshot, Status},
+};
 
 const STYLE: &str = include_str!("page/style.css");
 /// Between two loads of the page in a browser.
@@ -47,6 +52,7 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// Makes the page.
 #[derive(Debug)]
 pub struct Page {
+    status: Arc<Status>,
     /// The effective configuration, in which secrets are hidden.
     configuration: Vec<Shown>,
     /// The longest that one event may take.
@@ -59,9 +65,10 @@ pub struct Page {
 
 impl Page {
     /// Of a worker with this configuration.
-    pub fn new(configuration: Vec<Shown>, job_time: Duration) -> Self {
+    pub fn new(status: Arc<Status>, configuration: Vec<Shown>, job_time: Duration) -> Self {
         let host = gethostname::gethostname().to_string_lossy().into_owned();
         Self {
+            status,
             configuration,
             job_time,
             hosts: Hosts::of(&host),
@@ -72,12 +79,12 @@ impl Page {
     }
 
     /// Samples the counters for as long as it is polled; the rates are made of that.
-    pub async fn sample(&self, snapshot: impl Fn() -> Snapshot) {
+    pub async fn sample(&self) {
         let mut ticks = interval(STEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            let totals = snapshot().totals;
+            let totals = self.status.metrics.totals();
             self.history().note(Instant::now(), &totals);
         }
     }
@@ -87,12 +94,13 @@ impl Page {
     }
 
     /// The answer to a request for the page.
-    pub fn answer(&self, headers: &HeaderMap, query: Option<&str>, now: &Snapshot) -> Response {
+    pub fn answer(&self, headers: &HeaderMap, query: Option<&str>) -> Response {
         let asked = headers.get(header::HOST).map(HeaderValue::as_bytes);
         if !self.hosts.may_ask(asked) {
             return (StatusCode::MISDIRECTED_REQUEST, host::REFUSAL).into_response();
         }
-        let text = self.render(now, query == Some("still")).into_string();
+        let now = self.status.snapshot();
+        let text = self.render(&now, query == Some("still")).into_string();
         let fixed = |text| HeaderValue::from_static(text);
         let headers: [(HeaderName, HeaderValue); 7] = [
             (header::CONTENT_TYPE, fixed("text/html; charset=utf-8")),
@@ -114,7 +122,7 @@ impl Page {
         let history = self.history();
         let sample = history::sample(&now.totals);
         let counters = (Instant::now(), &sample);
-        let notes = verdict::notes(now, self.job_time, &history, counters);
+        let notes = verdict::notes(&verdict, now, self.job_time, &history, counters);
         let reaches = history.reaches(counters.0);
         html! {
             (DOCTYPE)
@@ -126,15 +134,15 @@ impl Page {
                         (told(&verdict, &notes))
                         section aria-labelledby="in-flight" {
                             h2 id="in-flight" { "In flight" }
-                            (flights::flights(now, self.job_time))
+                            (in_flight::events(now, self.job_time, still))
                         }
                         section aria-labelledby="rates" {
                             h2 id="rates" { "The last 15 minutes" }
                             @if reaches < history::SPAN {
-                                p.soft { "It counts since " (long(reaches)) "." }
+                                p.lead { "This worker began " (long(reaches)) " ago; there is nothing from before." }
                             }
                             (chart::charts(&history, counters))
-                            p.soft { (chart::since_start(&sample)) }
+                            p.tail { (chart::since_start(&sample)) }
                         }
                         section aria-labelledby="parts" {
                             h2 id="parts" { "What it depends on" }
@@ -179,7 +187,9 @@ impl Page {
                 h1 { "callvault on " (self.host) }
                 p {
                     "version " (now.version) ", up " (long(since(now.started, now.at)))
-                    @if let Some(memory) = resident() { ", " (size(memory)) " of memory" }
+                    @if let Some(memory) = resident().and_then(|bytes| bytes.try_into().ok()) {
+                        ", " (size(memory)) " of memory"
+                    }
                 }
                 p.turn {
                     @if still { "Stands still. " a href="/" { "Go on" } }
@@ -226,14 +236,4 @@ fn policy() -> HeaderValue {
     );
     // Base64 and the words above are a header's.
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
-}
-
-/// The memory that the process has, where the kernel says so.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -72,7 +72,8 @@ impl Process {
     }
 }
 
-fn resident() -> Option<i64> {
+/// The memory that this process has, in bytes.
+pub(crate) fn resident() -> Option<i64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

@@ -21,8 +21,6 @@ const GAP: u32 = 1;
 struct Told {
     series: Series,
     title: &'static str,
-    /// What a figure is of.
-    unit: &'static str,
     /// What is said where there was nothing.
     none: &'static str,
     /// Whether anything at all is bad news.
@@ -32,45 +30,39 @@ struct Told {
 const CHARTS: [Told; 6] = [
     Told {
         series: Series::Archived,
-        title: "Archived",
-        unit: "events/min",
-        none: "no event was archived",
+        title: "Events archived",
+        none: "None was.",
         bad: false,
     },
     Told {
         series: Series::Bytes,
-        title: "Stored",
-        unit: "/min",
-        none: "nothing was stored",
+        title: "Bytes stored",
+        none: "Nothing was.",
         bad: false,
     },
     Told {
+        series: Series::Passed,
+        title: "Events with nothing to do",
+        none: "No duplicate, and no event of another name.",
+        bad: false,
+    },
+    Told {
+        series: Series::Problems,
+        title: "Problems of attachments",
+        none: "None.",
+        bad: true,
+    },
+    Told {
         series: Series::Retried,
-        title: "Sent to be tried again",
-        unit: "events/min",
-        none: "none had to be",
+        title: "Events to be tried again",
+        none: "None had to be.",
         bad: true,
     },
     Told {
         series: Series::Dead,
         title: "Dead letters",
-        unit: "events/min",
-        none: "none",
+        none: "None.",
         bad: true,
-    },
-    Told {
-        series: Series::Problems,
-        title: "Problems of attachments",
-        unit: "a minute",
-        none: "none",
-        bad: true,
-    },
-    Told {
-        series: Series::Passed,
-        title: "Nothing to do",
-        unit: "events/min",
-        none: "no duplicate, no other event",
-        bad: false,
     },
 ];
 
@@ -108,17 +100,17 @@ fn chart(told: &Told, history: &History, now: Now<'_>) -> Markup {
         figure class=(class) {
             figcaption {
                 span.title { (told.title) }
-                span.now { strong { (current) } " " (told.unit) }
+                span.now { strong { (current) } " a minute" }
             }
             @if all == 0 {
-                p.none { "In the last 15 minutes: " (told.none) "." }
+                p.none { (told.none) }
             } @else {
                 (drawing(&bars, most, &format!(
-                    "{}, the last 15 minutes: {sum}; highest {highest} {}, in the last minute {current} {}.",
-                    told.title, told.unit, told.unit,
+                    "{}, the last 15 minutes: {sum}; at most {highest} a minute, in the last minute {current}.",
+                    told.title,
                 )))
                 p.axis { span { "15 min ago" } span { "now" } }
-                p.sum { (sum) " in all, highest " (highest) " " (told.unit) }
+                p.sum { (sum) ", at most " (highest) " a minute" }
             }
         }
     }

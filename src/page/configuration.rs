@@ -27,7 +27,7 @@ fn sections(shown: &[Shown]) -> Markup {
         @for section in shown.chunk_by(|a, b| a.section == b.section) {
             @if let Some(first) = section.first() {
                 h3 { code { "[" (first.section) "]" } }
-                table role="table" {
+                table.keys role="table" {
                     thead role="rowgroup" {
                         tr role="row" {
                             th role="columnheader" scope="col" { "Key" }

@@ -59,7 +59,7 @@ impl Hosts {
         name.parse::<Ipv4Addr>().is_ok()
             || !name.contains('.')
             || name.split('.').next() == Some(&self.own)
-            || PRIVATE.iter().any(|domain| below(domain))
+            || PRIVATE.iter().any(below)
     }
 }
 

@@ -3,14 +3,14 @@
 use maud::{Markup, html};
 
 use super::{
-    verdict::sentence,
-    words::{count, long, many, moment, since, size},
+    verdict::{sentence, wait},
+    words::{long, many, moment, since, size},
 };
 use crate::status::{Part, Queue, Snapshot, Used};
 
 pub(super) fn parts(now: &Snapshot) -> Markup {
     html! {
-        table role="table" aria-labelledby="parts" {
+        table.parts role="table" aria-labelledby="parts" {
             thead role="rowgroup" {
                 tr role="row" {
                     th role="columnheader" scope="col" { "Part" }
@@ -21,7 +21,8 @@ pub(super) fn parts(now: &Snapshot) -> Markup {
             tbody role="rowgroup" {
                 (broker(now))
                 @for queue in &now.queues { (queue_row(queue)) }
-                @for part in &now.parts { (part_row(part)) }
+                // The broker is the first of them.
+                @for part in now.parts.iter().skip(1) { (part_row(part)) }
                 (used("memory for attachments", "limits.memory", now.memory))
                 (used("spool", "limits.spool", now.spool))
             }
@@ -55,12 +56,14 @@ fn broker(now: &Snapshot) -> Markup {
     } else {
         ("poor", "not connected")
     };
+    let error = now.parts.first().and_then(|part| part.down.as_ref());
     let words = html! {
         "for " (held)
         @match broker.last_delivery {
             Some(last) => { ", last event " (long(since(last, now.at))) " ago" }
             None => { ", no event yet" }
         }
+        @if let Some(down) = error { ". " (sentence(&down.error)) }
     };
     line("broker", state, &words)
 }
@@ -85,18 +88,14 @@ fn part_row(part: &Part) -> Markup {
         return line(&part.name, ("good", "works"), &html! {});
     };
     // Nobody has asked for it since: it may work again, and nothing is held up.
-    let state = if down.waiting > 0 {
+    let state = if down.holds_up {
         ("poor", "does not work")
     } else {
         ("idle", "failed last")
     };
     let words = html! {
         "since " (long(down.age)) " (" (moment(down.since)) "), "
-        @match down.waiting {
-            0 => { "nothing waits for it" }
-            1 => { "1 operation waits for it" }
-            more => { (count(more as u64)) " operations wait for it" }
-        }
+        (wait(down.waiting))
         ". " (sentence(&down.error))
     };
     line(&part.name, state, &words)

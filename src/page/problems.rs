@@ -29,10 +29,10 @@ pub(super) fn problems(now: &Snapshot, history: &History) -> Markup {
                     @let (what, mend) = meaning(code);
                     tr role="row" {
                         th role="rowheader" scope="row" { code { (code) } }
-                        td.number role="cell" data-label="last 15 min" {
+                        td.number.short role="cell" data-label="last 15 min" {
                             (count(lately.get(code.as_str()).copied().unwrap_or(0)))
                         }
-                        td.number role="cell" data-label="in all" { (count(*total)) }
+                        td.number.short role="cell" data-label="in all" { (count(*total)) }
                         td role="cell" {
                             @if !what.is_empty() { (sentence(what)) " " }
                             span.soft { (sentence(mend)) }

@@ -6,7 +6,7 @@ use super::{
     history::{History, SPAN, Series},
     words::{count, long, many, since},
 };
-use crate::status::{Part, Snapshot};
+use crate::status::{Down, Part, Snapshot};
 
 /// How it is, in one word, for a mark and a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,43 +67,42 @@ pub(super) fn verdict(now: &Snapshot) -> Verdict {
                 .to_owned(),
         };
     }
-    let down: Vec<&Part> = now.parts.iter().filter(|part| is_missed(part)).collect();
-    if let Some(first) = down.first()
-        && let Some(how) = &first.down
-    {
-        let others = match down.len() - 1 {
-            0 => String::new(),
-            1 => format!(" and {}", down[1].name),
-            more => format!(" and {more} other parts"),
+    if let Some(reason) = now.not_ready.first().filter(|_| !now.broker.connected) {
+        return Verdict {
+            mood: Mood::Stuck,
+            headline: format!(
+                "Not consuming, since {}",
+                long(since(now.broker.since, now.at))
+            ),
+            advice: format!("{} It tries again by itself.", sentence(reason)),
         };
-        let held = match how.waiting {
-            0 => String::new(),
-            waiting => format!(": {} for it", wait(waiting)),
+    }
+    let missed: Vec<_> = missed(now).collect();
+    if let [(first, how), others @ ..] = missed.as_slice() {
+        let others = match others {
+            [] => String::new(),
+            [(second, _)] => format!(" and {}", second.name),
+            more => format!(" and {} other parts", more.len()),
         };
         return Verdict {
             mood: Mood::Waiting,
             headline: format!(
-                "Waiting for {}{others}, since {}{held}",
+                "Waiting for {}{others}, since {}",
                 first.name,
                 long(how.age)
             ),
             advice: format!(
-                "{} Nothing is lost and no attempt is charged: it goes on by itself once that works again.",
-                sentence(&how.error)
+                "{} {} Nothing is lost and no attempt is charged: it goes on by itself once that works again.",
+                sentence(&how.error),
+                sentence(&wait(how.waiting)),
             ),
         };
     }
     if let Some(reason) = now.not_ready.first() {
-        let since = long(since(now.broker.since, now.at));
-        let headline = if now.broker.connected {
-            "Not ready".to_owned()
-        } else {
-            format!("Not consuming, since {since}")
-        };
         return Verdict {
             mood: Mood::Stuck,
-            headline,
-            advice: format!("{} It tries again by itself.", sentence(reason)),
+            headline: "Not ready".to_owned(),
+            advice: sentence(reason),
         };
     }
     let last = match now.broker.last_delivery {
@@ -124,15 +123,19 @@ pub(super) fn verdict(now: &Snapshot) -> Verdict {
     }
 }
 
-/// Whether a part does not work that the worker needs now: one that nobody waits for holds nothing up.
-fn is_missed(part: &Part) -> bool {
-    part.down.as_ref().is_some_and(|down| down.waiting > 0)
+/// The parts that do not work and hold something up; the broker is told of in its own words.
+fn missed(now: &Snapshot) -> impl Iterator<Item = (&Part, &Down)> {
+    let parts = now.parts.iter().skip(1);
+    let down = parts.filter_map(|part| part.down.as_ref().map(|down| (part, down)));
+    down.filter(|(_, down)| down.holds_up)
 }
 
-fn wait(waiting: usize) -> String {
+/// How much is held up.
+pub(super) fn wait(waiting: usize) -> String {
     match waiting {
-        1 => "1 operation waits".to_owned(),
-        more => format!("{more} operations wait"),
+        0 => "nothing waits for it now".to_owned(),
+        1 => "1 operation waits for it".to_owned(),
+        more => format!("{} operations wait for it", count(more as u64)),
     }
 }
 
@@ -146,17 +149,24 @@ pub(super) fn sentence(words: &str) -> String {
 
 /// What else a person ought to know, the most urgent first.
 pub(super) fn notes(
+    verdict: &Verdict,
     now: &Snapshot,
     job_time: Duration,
     history: &History,
     counters: super::chart::Now<'_>,
 ) -> Vec<String> {
-    let mut notes: Vec<String> = now
-        .not_ready
-        .iter()
-        .skip(1)
-        .map(|reason| sentence(reason))
-        .collect();
+    let told = |reason: &&String| {
+        let of_a_part = now.parts.iter().any(|part| reason.starts_with(&part.name));
+        of_a_part || now.stopping.is_some() || verdict.advice.starts_with(&sentence(reason))
+    };
+    let reasons = now.not_ready.iter().filter(|reason| !told(reason));
+    let mut notes: Vec<String> = reasons.map(|reason| sentence(reason)).collect();
+    let missed = missed(now).skip((verdict.mood == Mood::Waiting).into());
+    notes.extend(missed.map(|(part, down)| {
+        let error = sentence(&down.error);
+        let name = sentence(&format!("{} does not work", part.name));
+        format!("{name} {error} {}", sentence(&wait(down.waiting)))
+    }));
     let dead = history.grown(Series::Dead, SPAN, counters);
     if dead > 0 {
         notes.push(format!(

@@ -7,13 +7,18 @@ use maud::{Markup, html};
 use super::words::{count, long, many, size};
 use crate::status::{InFlight, Snapshot};
 
-/// Rows; a worker may have thousands of events.
-const ROWS: usize = 50;
+/// Rows on the page that is new every few seconds, below which the rest is to be seen without much scrolling.
+const FEW: usize = 12;
+/// Rows on the page that stands still; a worker may have thousands of events.
+const MANY: usize = 200;
+/// Stages that are summed up.
+const KINDS: usize = 6;
 /// Stages in a row; an event has up to eight attachments under way.
 const STAGES: usize = 3;
 
-pub(super) fn flights(now: &Snapshot, job_time: Duration) -> Markup {
+pub(super) fn events(now: &Snapshot, job_time: Duration, still: bool) -> Markup {
     let all = &now.in_flight;
+    let rows = if still { MANY } else { FEW };
     if all.is_empty() {
         let why = if now.stopping.is_some() {
             "Nothing: what was in flight is settled."
@@ -25,6 +30,7 @@ pub(super) fn flights(now: &Snapshot, job_time: Duration) -> Markup {
         return html! { p.empty { (why) } };
     }
     html! {
+        p.lead { (summary(all)) }
         table role="table" aria-labelledby="in-flight" {
             thead role="rowgroup" {
                 tr role="row" {
@@ -36,13 +42,39 @@ pub(super) fn flights(now: &Snapshot, job_time: Duration) -> Markup {
                 }
             }
             tbody role="rowgroup" {
-                @for event in all.iter().take(ROWS) { (row(event, job_time)) }
+                @for event in all.iter().take(rows) { (row(event, job_time)) }
             }
-            @if let Some(more @ 1..) = all.len().checked_sub(ROWS) {
-                caption { "And " (many(more as u64, "younger one", "younger ones")) "." }
+            @if let Some(more @ 1..) = all.len().checked_sub(rows) {
+                caption {
+                    "And " (many(more as u64, "younger one", "younger ones"))
+                    @if still { "." } @else { ", of which " a href="/?still#in-flight" { "the page that stands still" } " has more." }
+                }
             }
         }
     }
+}
+
+/// All of them by what is done first with each: `20 fetching recording, 4 storing recording`.
+fn summary(all: &[InFlight]) -> String {
+    let mut stages: Vec<(&str, u64)> = Vec::new();
+    for event in all {
+        let words = event
+            .stages
+            .first()
+            .map_or("beginning", |doing| &doing.words);
+        match stages.iter_mut().find(|(told, _)| *told == words) {
+            Some((_, times)) => *times += 1,
+            None => stages.push((words, 1)),
+        }
+    }
+    stages.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    let told = stages
+        .iter()
+        .take(KINDS)
+        .map(|(words, times)| format!("{} {words}", count(*times)));
+    let rest: u64 = stages.iter().skip(KINDS).map(|(_, times)| times).sum();
+    let rest = (rest > 0).then(|| format!("{} at something else", count(rest)));
+    format!("{}.", told.chain(rest).collect::<Vec<_>>().join(", "))
 }
 
 fn row(event: &InFlight, job_time: Duration) -> Markup {
@@ -59,15 +91,14 @@ fn row(event: &InFlight, job_time: Duration) -> Markup {
                     br; span.soft { "and " (count(more as u64)) " more" }
                 }
             }
-            td.number role="cell" data-label="received" { (size(event.received)) }
-            td role="cell" data-label="attempt" { (event.attempt) }
-            td role="cell" data-label="call" {
+            td.number.short role="cell" data-label="received" { (size(event.received)) }
+            td.short role="cell" data-label="attempt" { (event.attempt) }
+            td.ids role="cell" {
                 @match (&event.call_id, &event.request_id) {
                     (None, None) => { span.soft { "not read yet" } }
                     (call, request) => {
-                        code { (call.as_deref().unwrap_or("-")) }
-                        br;
-                        code.soft { (request.as_deref().unwrap_or("-")) }
+                        span.id data-label="call" { code { (call.as_deref().unwrap_or("-")) } }
+                        span.id data-label="request" { code.soft { (request.as_deref().unwrap_or("-")) } }
                     }
                 }
             }

@@ -37,6 +37,7 @@ mod support;
 mod surviving;
 mod sweeping;
 mod telling;
+mod tracing;
 mod trusting;
 mod uploading;
 mod wav;

@@ -26,8 +26,11 @@ use self::collector::Collector;
 pub use self::span::{Event, Told};
 use crate::telemetry;
 
-/// Of a traceparent and a tracestate, in bytes: the first has 55, and of the second no more need be passed on
-/// (W3C Trace Context, section 3.3.1.5).
+/// The headers of a trace (W3C Trace Context).
+const PARENT: &str = "traceparent";
+const STATE: &str = "tracestate";
+/// Of each, in bytes: the first has 55, and of the second no more need be passed on
+/// (section 3.3.1.5).
 const LONGEST: usize = 512;
 
 /// Where spans go.
@@ -96,8 +99,11 @@ impl Traces {
         header: impl Fn(&str) -> Option<&'a str>,
     ) -> Event {
         let header = |name: &str| header(name).filter(|value| value.len() <= LONGEST);
-        let parent = TraceContextPropagator::new()
-            .extract_with_context(&Context::new(), &Headers(Box::new(header)));
+        let headers = Headers {
+            parent: header(PARENT),
+            state: header(STATE),
+        };
+        let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &headers);
         // The names of OpenTelemetry's conventions for messaging, as far as there is one.
         let attributes = [
             KeyValue::new("messaging.system", "rabbitmq"),
@@ -127,15 +133,23 @@ impl Traces {
     }
 }
 
-struct Headers<'a, 'h>(Box<dyn Fn(&str) -> Option<&'h str> + 'a>);
+/// What a message says of its trace.
+struct Headers<'a> {
+    parent: Option<&'a str>,
+    state: Option<&'a str>,
+}
 
-impl Extractor for Headers<'_, '_> {
+impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        (self.0)(key)
+        match key {
+            PARENT => self.parent,
+            STATE => self.state,
+            _ => None,
+        }
     }
 
     fn keys(&self) -> Vec<&str> {
-        Vec::new()
+        vec![PARENT, STATE]
     }
 }
 
@@ -202,7 +216,7 @@ fn unknown(variable: &'static str, wanted: String, has: &'static str) -> Off {
     }
 }
 
-/// Who sends the spans: what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, over what is known.
+/// Who sends the spans: what `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say, over what is known.
 fn resource() -> Resource {
     let name = Key::from_static_str("service.name");
     let nameless = |value: &Value| value.as_str().starts_with("unknown_service");

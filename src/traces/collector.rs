@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use super::either;
 use crate::{roots, telemetry};
 
-/// How long the collector may take, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise: as its own specification has it.
+/// How long the collector may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise: as its own specification has it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes: it has a few when all is well.
 const LONGEST_ANSWER: usize = 64 << 10;

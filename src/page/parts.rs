@@ -20,9 +20,8 @@ pub(super) fn parts(now: &Snapshot) -> Markup {
             }
             tbody role="rowgroup" {
                 (broker(now))
-                @for queue in &now.queues { (queue_row(queue)) }
                 // The broker is the first of them.
-                @for part in now.parts.iter().skip(1) { (part_row(part)) }
+                @for part in now.parts.iter().skip(1) { (part_row(part, &now.queues)) }
                 (used("memory for attachments", "limits.memory", now.memory))
                 (used("spool", "limits.spool", now.spool))
             }
@@ -68,24 +67,13 @@ fn broker(now: &Snapshot) -> Markup {
     line("broker", state, &words)
 }
 
-fn queue_row(queue: &Queue) -> Markup {
-    let dead = queue.name.strip_suffix(".dead").is_some();
-    let state = match queue.messages {
-        0 => ("good", "empty"),
-        _ if dead => ("idle", "dead letters"),
-        _ => ("good", "messages"),
-    };
-    let words = html! {
-        (many(queue.messages, "message", "messages")) " ready, "
-        (many(queue.consumers, "consumer", "consumers"))
-        @if dead && queue.messages > 0 { "; " code { "callvault dead list" } " says why" }
-    };
-    line(&format!("queue {}", queue.name), state, &words)
-}
-
-fn part_row(part: &Part) -> Markup {
+/// A queue is a part too, of which there is more to tell.
+fn part_row(part: &Part, queues: &[Queue]) -> Markup {
+    let name = part.name.strip_prefix("queue ");
+    let queue = name.and_then(|name| queues.iter().find(|queue| queue.name == name));
     let Some(down) = &part.down else {
-        return line(&part.name, ("good", "works"), &html! {});
+        let words = html! { @if let Some(queue) = queue { (counted(queue)) } };
+        return line(&part.name, ("good", "works"), &words);
     };
     // Nobody has asked for it since: it may work again, and nothing is held up.
     let state = if down.holds_up {
@@ -94,11 +82,19 @@ fn part_row(part: &Part) -> Markup {
         ("idle", "failed last")
     };
     let words = html! {
-        "since " (long(down.age)) " (" (moment(down.since)) "), "
-        (wait(down.waiting))
-        ". " (sentence(&down.error))
+        "since " (long(down.age)) " (" (moment(down.since)) "), " (wait(down.waiting)) ". " (sentence(&down.error))
+        @if let Some(queue) = queue { " " (counted(queue)) }
     };
     line(&part.name, state, &words)
+}
+
+fn counted(queue: &Queue) -> Markup {
+    let dead = queue.messages > 0 && queue.name.strip_suffix(".dead").is_some();
+    html! {
+        (many(queue.messages, "message", "messages")) " ready"
+        @if queue.consumers > 0 { ", " (many(queue.consumers, "consumer", "consumers")) }
+        @if dead { "; " code { "callvault dead list" } " says why" }
+    }
 }
 
 fn used(name: &str, limit: &str, used: Used) -> Markup {

@@ -42,6 +42,7 @@ pub(super) fn snapshot() -> Snapshot {
             part("bucket documents", None),
             part("bucket recordings", None),
             part("the spool folder", None),
+            part("queue callvault", None),
         ],
         memory: Used {
             used: 5 << 20,
@@ -227,6 +228,7 @@ async fn whatever_is_told_is_text_and_not_markup() {
     now.parts.push(part(HOSTILE, down(HOSTILE, 1)));
     now.not_ready = vec![HOSTILE.to_owned(); 2];
     now.queues[0].name = HOSTILE.to_owned();
+    now.parts.push(part(&format!("queue {HOSTILE}"), None));
     now.totals.problems = vec![(HOSTILE.to_owned(), 1)];
     let mut event = flying(1);
     event.call_id = Some(HOSTILE.to_owned());

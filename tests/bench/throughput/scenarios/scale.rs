@@ -60,13 +60,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Figures> {
     Ok(Figures::default())
 }
 
-async fn run(
-    bench: &Bench,
-    origin: &Origin,
-    who: Who,
-    workers: usize,
-    round: u32,
-) -> Result<Done> {
+async fn run(bench: &Bench, origin: &Origin, who: Who, workers: usize, round: u32) -> Result<Done> {
     let plan = Plan {
         name: &format!("scale-{round}-of-{workers}"),
         who,

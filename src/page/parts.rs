@@ -6,9 +6,12 @@ use super::{
     verdict::{sentence, wait},
     words::{long, many, moment, since, size},
 };
-use crate::status::{Part, Queue, Snapshot, Used};
+use crate::{
+    config::Shown,
+    status::{Part, Queue, Snapshot, Used},
+};
 
-pub(super) fn parts(now: &Snapshot) -> Markup {
+pub(super) fn parts(now: &Snapshot, configuration: &[Shown]) -> Markup {
     html! {
         table.parts role="table" aria-labelledby="parts" {
             thead role="rowgroup" {
@@ -21,8 +24,8 @@ pub(super) fn parts(now: &Snapshot) -> Markup {
             tbody role="rowgroup" {
                 (broker(now))
                 // The broker is the first of them.
-                @for part in now.parts.iter().skip(1) { (part_row(part, &now.queues)) }
-                (used("memory for attachments", "limits.memory", now.memory))
+                @for part in now.parts.iter().skip(1) { (part_row(part, &about(part, now, configuration))) }
+                (used("memory", "limits.memory, and for long events", now.memory))
                 (used("spool", "limits.spool", now.spool))
             }
         }
@@ -67,13 +70,9 @@ fn broker(now: &Snapshot) -> Markup {
     line("broker", state, &words)
 }
 
-/// A queue is a part too, of which there is more to tell.
-fn part_row(part: &Part, queues: &[Queue]) -> Markup {
-    let name = part.name.strip_prefix("queue ");
-    let queue = name.and_then(|name| queues.iter().find(|queue| queue.name == name));
+fn part_row(part: &Part, about: &Markup) -> Markup {
     let Some(down) = &part.down else {
-        let words = html! { @if let Some(queue) = queue { (counted(queue)) } };
-        return line(&part.name, ("good", "works"), &words);
+        return line(&part.name, ("good", "works"), about);
     };
     // Nobody has asked for it since: it may work again, and nothing is held up.
     let state = if down.holds_up {
@@ -82,10 +81,23 @@ fn part_row(part: &Part, queues: &[Queue]) -> Markup {
         ("idle", "failed last")
     };
     let words = html! {
-        "since " (long(down.age)) " (" (moment(down.since)) "), " (wait(down.waiting)) ". " (sentence(&down.error))
-        @if let Some(queue) = queue { " " (counted(queue)) }
+        "For " (long(down.age)) ", since " (moment(down.since)) "; " (wait(down.waiting)) ". " (sentence(&down.error))
+        " " (about)
     };
     line(&part.name, state, &words)
+}
+
+/// What else is known of a part: where a bucket is, how full a queue.
+fn about(part: &Part, now: &Snapshot, configuration: &[Shown]) -> Markup {
+    if let Some(bucket) = &part.bucket {
+        let section = format!("buckets.{bucket}");
+        let url = |shown: &&Shown| shown.section == section && shown.key == "url";
+        let url = configuration.iter().find(url);
+        return html! { @if let Some(url) = url { code { (url.value) } } };
+    }
+    let name = part.name.strip_prefix("queue ");
+    let queue = name.and_then(|name| now.queues.iter().find(|queue| queue.name == name));
+    html! { @if let Some(queue) = queue { (counted(queue)) } }
 }
 
 fn counted(queue: &Queue) -> Markup {

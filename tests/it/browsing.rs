@@ -1,8 +1,9 @@
 //! The page at `/`, as a person sees it: in a real browser, wide and narrow, dark and light, while a load runs, while
 //! the store is down, and while the worker stops.
 //!
-//! With `CALLVAULT_IT_PICTURES=DIR` the load lasts two minutes, so that there is something to see, and what is seen is
-//! left in `DIR` as PNG files; the one in this folder is `load-wide.png` of such a run.
+//! With `CALLVAULT_IT_PICTURES=DIR` the load lasts ten minutes, so that there is something to see, and what is seen is
+//! left in `DIR` as PNG files: `CALLVAULT_IT_PICTURES=/tmp cargo test --test it browsing::a_person`. `browsing/page.png`
+//! is the top of `load-wide.png` of such a run.
 
 use std::{env, fs, path::PathBuf, time::Duration};
 
@@ -122,6 +123,10 @@ impl Scene {
             .set("queue", "prefetch", "12")
             .set("fetch", "read_timeout", "\"30s\"")
             .set("limits", "job_time", "\"5m\"");
+        if pictures().is_some() {
+            // As in production.
+            setup.set("queue", "name", "\"callvault\"");
+        }
         let origin = Origin::start().await;
         let mut load = Load::new(&origin.url(""), events, 0);
         load.serve(&origin);
@@ -151,6 +156,28 @@ impl Scene {
         run.args(["run", "--grace", "45s", "--config"])
             .arg(self.setup.write());
         Worker::spawn(run, self.setup.dir())
+    }
+
+    /// A load for pictures: it lasts so many seconds, is now more and now less, and its slow ones come late.
+    async fn pose(&self, lasts: usize, slow: &[Call], quick: &[Call]) {
+        let (mut slow, mut quick) = (slow.iter(), quick.iter());
+        for second in 0..lasts {
+            let some = if second % 150 < 100 {
+                3 + second % 11
+            } else {
+                1 + second % 5
+            };
+            for call in quick.by_ref().take(some) {
+                self.publish(std::slice::from_ref(call)).await;
+            }
+            let left = lasts - second;
+            if left.is_multiple_of(17) && left <= 17 * SLOW {
+                self.publish(slow.next().map_or(&[], std::slice::from_ref))
+                    .await;
+            }
+            // It is no condition that is awaited: this is who sits for a portrait.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     async fn publish(&self, calls: &[Call]) {
@@ -264,8 +291,8 @@ async fn oldest(browser: &Browser) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_person_on_call_sees_the_load_and_the_outage_and_the_end_in_a_browser() {
-    let lasts = if pictures().is_some() { 120 } else { 0 };
-    let scene = Scene::new(40 + 10 * lasts).await;
+    let lasts = if pictures().is_some() { 600 } else { 0 };
+    let scene = Scene::new(40 + 8 * lasts).await;
     let (worker, browser) = (scene.worker(), Browser::start().await);
     worker.wait_log("consuming").await;
     let page = format!("http://{}/", worker.address());
@@ -276,16 +303,14 @@ async fn a_person_on_call_sees_the_load_and_the_outage_and_the_end_in_a_browser(
 
     // The load.
     let (calls, last) = scene.load.calls.split_at(scene.load.calls.len() - 4);
-    scene.publish(&calls[..SLOW]).await;
-    for (index, calls) in calls[SLOW..].chunks(10).enumerate() {
+    let (slow, quick) = calls.split_at(SLOW);
+    if lasts == 0 {
         scene.publish(calls).await;
-        if pictures().is_some() && index % 9 != 8 {
-            // The only pause that is one: of who works at a desk, not of the test.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+    } else {
+        scene.pose(lasts, slow, quick).await;
     }
-    let slow = format!("{SLOW} events in flight, of at most 12");
-    person.sees(HEADLINE, &slow).await;
+    let flying = format!("{SLOW} events in flight, of at most 12");
+    person.sees(HEADLINE, &flying).await;
     let seen = person.sees(ALL, "6 fetching recording").await;
     for text in [
         "http_404",
@@ -334,14 +359,14 @@ async fn a_person_on_call_sees_the_load_and_the_outage_and_the_end_in_a_browser(
     );
     person.inspects("store-down").await;
     scene.store.set(Mode::Pass);
-    person.sees(HEADLINE, &slow).await;
+    person.sees(HEADLINE, &flying).await;
 
     // It stops.
     worker.term();
     let seen = person.sees(HEADLINE, "Stopping: 6 events left, ").await;
     assert!(seen.ends_with("s of grace"), "{seen}");
     person.inspects("stopping").await;
-    for call in &calls[..SLOW] {
+    for call in slow {
         assert_eq!(scene.origin.hits(call.recording()), 1);
     }
 }

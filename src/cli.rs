@@ -7,8 +7,11 @@ mod demo;
 mod events;
 mod publish;
 mod run;
+mod seal;
 mod setup;
 mod sweep;
+mod trust;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -60,11 +63,13 @@ enum Command {
     Publish(publish::Publish),
     Check(check::Check),
     Sweep(sweep::Sweep),
+    Verify(verify::Verify),
+    Seal(seal::Seal),
     Dead(dead::Dead),
 }
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// Done.
     Done = 0,
@@ -131,6 +136,8 @@ impl Cli {
             Command::Publish(publish) => publish.execute(config).await,
             Command::Check(check) => check.execute(config).await,
             Command::Sweep(sweep) => sweep.execute(config).await,
+            Command::Verify(verify) => verify.execute(config).await,
+            Command::Seal(seal) => seal.execute(config).await,
             Command::Dead(dead) => dead.execute(config).await,
         };
         result.unwrap_or_else(|failure| {

@@ -134,6 +134,11 @@ impl Fetcher {
         })
     }
 
+    /// What judges where downloads may lead.
+    pub fn guard(&self) -> &Guard {
+        &self.downloads.guard
+    }
+
     /// Downloads `url`, at most `most` bytes of it, until `deadline`; a few quick tries where the failure
     /// may pass. Dropped, it ends. To `received` each byte is added as it comes.
     pub async fn fetch(

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Failure, setup};
-use crate::{http::Health, page::Page, queue::consumer::Worker};
+use crate::{doctor::Finding, http::Health, page::Page, queue::consumer::Worker};
 
 /// The worker: archives events from the queue until SIGTERM or SIGINT.
 ///
@@ -22,6 +22,8 @@ pub(super) struct Run {
 impl Run {
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
         let parts = setup::load(config)?;
+        parts.findings.iter().for_each(Finding::log);
+        parts.machine().iter().for_each(Finding::log);
         let listen = parts.http.listen;
         let health = Health::bind(listen).await.map_err(|error| {
             Failure::unreachable(

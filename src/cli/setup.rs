@@ -8,6 +8,7 @@ use crate::{
     body::Budget,
     check::{Checker, json::Schema},
     config::{self, Config, Mistake, Mistakes, Place, Sources},
+    doctor::{self, Finding, machine::Asked},
     fetch::Fetcher,
     manifest::Worker,
     metrics::Metrics,
@@ -24,10 +25,30 @@ pub(super) struct Parts {
     pub(super) http: config::Http,
     pub(super) job_time: Duration,
     pub(super) refusals: u32,
+    /// The template of objects' keys.
+    pub(super) key: String,
+    /// What could be better in the configuration.
+    pub(super) findings: Vec<Finding>,
+    /// What it asks of the machine.
+    pub(super) asked: Asked,
+    /// `fetch.allow_private_addresses`
+    pub(super) allow_private_addresses: bool,
     /// Each kind of attachment, in words.
     pub(super) kinds: Vec<String>,
     /// The effective configuration, as anybody may see it.
     pub(super) shown: Vec<config::Shown>,
+}
+
+impl Parts {
+    /// How this machine does for it. Blocking.
+    pub(super) fn machine(&self) -> Vec<Finding> {
+        let stores = self.archivist.stores.iter();
+        let mut folders: Vec<(String, &Path)> = stores
+            .filter_map(|bucket| Some((bucket.name().to_owned(), bucket.folder()?)))
+            .collect();
+        folders.sort();
+        doctor::machine::machine(&self.asked, &folders)
+    }
 }
 
 /// Reads the configuration and builds what it asks for.
@@ -61,6 +82,7 @@ fn read(path: &Path) -> Result<(Config, Mistakes), Failure> {
 /// in the same run.
 fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
     let shown = config.shown();
+    let findings = doctor::configuration::configuration(&config);
     let Config {
         queue,
         fetch,
@@ -103,6 +125,10 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         tenants_of(tenants),
     );
     let metrics = Metrics::new(planner.kinds(), stores.iter().map(|bucket| bucket.name()));
+    let asked = Asked {
+        prefetch: queue.prefetch,
+        limits: limits.clone(),
+    };
     let archivist = Archivist {
         planner,
         // As many connections as the provider's events have attachments.
@@ -123,6 +149,10 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         http,
         job_time: limits.job_time,
         refusals: fetch.refusals,
+        key: archive.key,
+        findings,
+        asked,
+        allow_private_addresses: fetch.allow_private_addresses,
         kinds: words,
         shown,
     })

@@ -17,6 +17,7 @@
 )]
 
 mod archiving;
+mod browsing;
 mod clones;
 mod commands;
 mod confined;

@@ -38,4 +38,5 @@ mod sweeping;
 mod telling;
 mod trusting;
 mod uploading;
+mod verifying;
 mod wav;

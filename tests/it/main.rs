@@ -41,4 +41,5 @@ mod telling;
 mod tracing;
 mod trusting;
 mod uploading;
+mod verifying;
 mod wav;

@@ -121,6 +121,23 @@ impl Planner {
             || KeyTemplate::parse(DEFAULT_KEY).is_ok_and(|default| default.could_make(key))
     }
 
+    /// The keys of the manifests that may name the object under a key: of the event that the key tells, as this
+    /// configuration makes keys, or as the default one does. None where it is no key of callvault's.
+    pub fn manifests_of(&self, key: &str) -> Vec<String> {
+        let own = self.template.manifest_of(key);
+        let own = own.or_else(|| self.template.manifest_of(&apart::together(key)?));
+        let default = KeyTemplate::parse(DEFAULT_KEY).ok();
+        let default = default.and_then(|default| default.manifest_of(key));
+        let mut keys: Vec<String> = own.into_iter().chain(default).collect();
+        keys.dedup();
+        keys
+    }
+
+    /// Whether all attachments of a day's calls lie in the day's folder of their buckets, as its manifests do.
+    pub fn is_by_day(&self) -> bool {
+        self.template.is_by_day()
+    }
+
     fn place<'a>(&self, call: &CallAnalyzed, listed: &'a Listed, taken: &mut Taken) -> Planned<'a> {
         let name = name::last_segment(&listed.url);
         let kind = self

@@ -11,6 +11,7 @@ mod seal;
 mod setup;
 mod sweep;
 mod trust;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -62,6 +63,7 @@ enum Command {
     Publish(publish::Publish),
     Check(check::Check),
     Sweep(sweep::Sweep),
+    Verify(verify::Verify),
     Seal(seal::Seal),
     Dead(dead::Dead),
 }
@@ -135,6 +137,7 @@ impl Cli {
             Command::Check(check) => check.execute(config).await,
             Command::Sweep(sweep) => sweep.execute(config).await,
             Command::Seal(seal) => seal.execute(config).await,
+            Command::Verify(verify) => verify.execute(config).await,
             Command::Dead(dead) => dead.execute(config).await,
         };
         result.unwrap_or_else(|failure| {

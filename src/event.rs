@@ -257,10 +257,12 @@ struct ListedFields<'a> {
 
 /// The items of a list, of which those beyond the most that there may be are only counted: a body has room
 /// for millions.
-#[derive(Default)]
-struct Items<'a> {
-    first: Vec<&'a RawValue>,
-    count: usize,
+#[derive(Debug, Default)]
+pub struct Items<'a> {
+    /// Those that there may be.
+    pub first: Vec<&'a RawValue>,
+    /// How many there are.
+    pub count: usize,
 }
 
 impl<'de> Deserialize<'de> for Items<'de> {

@@ -23,6 +23,8 @@ pub(super) struct Parts {
     pub(super) http: config::Http,
     pub(super) job_time: Duration,
     pub(super) refusals: u32,
+    /// The template of objects' keys.
+    pub(super) key: String,
     /// Each kind of attachment, in words.
     pub(super) kinds: Vec<String>,
 }
@@ -117,6 +119,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         http,
         job_time: limits.job_time,
         refusals: fetch.refusals,
+        key: archive.key,
         kinds: words,
     })
 }

@@ -104,6 +104,12 @@ impl Planner {
         }
     }
 
+    /// The names of all kinds, in the order in which they are tried.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        let kinds = self.kinds.iter().chain([&self.other]);
+        kinds.map(|kind| kind.name.as_str())
+    }
+
     /// Decides kind, key and buckets of each attachment, in the event's order.
     pub fn plan<'a>(&self, call: &'a CallAnalyzed) -> Vec<Planned<'a>> {
         let mut taken = Taken::default();

@@ -69,7 +69,7 @@ enum Command {
 }
 
 /// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// Done.
     Done = 0,
@@ -136,8 +136,8 @@ impl Cli {
             Command::Publish(publish) => publish.execute(config).await,
             Command::Check(check) => check.execute(config).await,
             Command::Sweep(sweep) => sweep.execute(config).await,
-            Command::Seal(seal) => seal.execute(config).await,
             Command::Verify(verify) => verify.execute(config).await,
+            Command::Seal(seal) => seal.execute(config).await,
             Command::Dead(dead) => dead.execute(config).await,
         };
         result.unwrap_or_else(|failure| {

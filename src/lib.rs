@@ -51,5 +51,12 @@ pub mod seal;
 
 pub mod settle;
 
+pub mod doctor;
+
+pub mod flights;
 pub mod http;
+pub mod metrics;
+pub mod page;
+pub mod stacks;
+pub mod status;
 pub mod telemetry;

@@ -1,10 +1,8 @@
 //! `callvault`: arguments → logging → one command → exit code.
 
-mod stacks;
-
 use std::{process::ExitCode, thread, time::Duration};
 
-use callvault::{cli::Cli, telemetry};
+use callvault::{cli::Cli, stacks, telemetry};
 use clap::Parser;
 
 fn main() -> ExitCode {

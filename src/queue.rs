@@ -2,10 +2,14 @@
 //!
 //! [`consumer`] takes deliveries and `handler` archives and settles each; [`publisher`] puts messages into
 //! queues and waits for the broker's confirms; [`topology`] declares what they need; [`message`] reads and
-//! writes the headers that travel with an event; [`desk`] looks through the dead letters.
+//! writes the headers that travel with an event; [`desk`] looks through the dead letters; [`examine`] finds out
+//! what may be done at a broker without doing it.
 
 pub mod consumer;
+mod counting;
 pub mod desk;
+pub mod examine;
+mod greeting;
 mod handler;
 pub mod message;
 pub mod publisher;
@@ -19,7 +23,10 @@ use std::{path::PathBuf, time::Duration};
 
 use backon::ExponentialBuilder;
 
-pub use self::session::{Role, connect};
+pub use self::{
+    greeting::{Greeting, greeting},
+    session::{Role, connect},
+};
 
 /// What can go wrong between callvault and its broker. Messages name no credentials.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +40,27 @@ pub enum QueueError {
         #[source]
         source: std::io::Error,
     },
+    /// The broker's name leads nowhere.
+    #[error("the broker's host {host:?} has no address")]
+    Unknown {
+        /// As in the URI.
+        host: String,
+        /// The resolver's word.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The broker knows no such user, or the password is not theirs.
+    #[error("the broker refuses the user or the password in queue.url")]
+    Login(#[source] lapin::Error),
+    /// There is no such virtual host, or it is not the user's.
+    #[error("the broker does not let callvault's user into the virtual host of queue.url")]
+    VirtualHost(#[source] lapin::Error),
+    /// What answers does not prove who it is, or does not speak TLS.
+    #[error("there is no TLS session with the broker")]
+    Tls(#[source] lapin::Error),
+    /// What answers closed the connection, or said something else.
+    #[error("what answers where queue.url leads does not speak AMQP as callvault does")]
+    NoBroker(#[source] lapin::Error),
     /// The configured URI cannot be used.
     #[error("queue.url is not an AMQP URI")]
     Uri,
@@ -128,6 +156,43 @@ impl QueueError {
     /// Whether something is not there that was looked for.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing { .. })
+    }
+
+    /// What to do about it, where the message itself does not say so.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "correct the host in queue.url, or this machine's DNS",
+            Self::Unreachable { source, .. } => match source.kind() {
+                std::io::ErrorKind::ConnectionRefused => {
+                    "nothing listens there: start the broker, or correct host and port in queue.url (usual are 5672, and \
+                     5671 for amqps://)"
+                }
+                _ => {
+                    "no answer comes: look at firewalls and network policies on the way, and at the host in queue.url"
+                }
+            },
+            Self::Login(_) => {
+                "correct them (special characters percent-encoded), or add the user: rabbitmqctl add_user; the user guest may \
+                 come from the broker's own machine alone"
+            }
+            Self::VirtualHost(_) => {
+                "end queue.url with the virtual host's name (`/%2f` is the default one), or add it and let the user in: \
+                 rabbitmqctl add_vhost, rabbitmqctl set_permissions"
+            }
+            Self::Tls(_) => {
+                "name the authority that signed the broker's certificate in queue.url's cacertfile, and the host as the \
+                 certificate does; if the port is one without TLS, amqps is usually at 5671"
+            }
+            Self::NoBroker(_) => {
+                "correct host and port in queue.url: AMQP is usually at 5672, with TLS (amqps://) at 5671; 15672 is the \
+                 management page"
+            }
+            Self::Silent { .. } => {
+                "something listens there and says nothing: correct host and port in queue.url, or look at the broker's log and \
+                 load"
+            }
+            _ => "",
+        }
     }
 
     fn broker(what: impl Into<String>) -> impl FnOnce(lapin::Error) -> Self {

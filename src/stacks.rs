@@ -13,16 +13,17 @@ const BUILD: usize = if cfg!(debug_assertions) { 6 } else { 1 };
 
 /// For the AMQP client's thread, in bytes. To read what a frame can hold takes 30 to 50 MiB of it, as measured, and
 /// four to six times that unoptimized.
-const CLIENT: usize = BUILD * (128 << 20);
+pub const CLIENT: usize = BUILD * (128 << 20);
 
 /// For the runtime's threads, in bytes. To clone takes 4 to 8 MiB, to write 8 to 16.
-pub(crate) const RUNTIME: usize = BUILD * (32 << 20);
+pub const RUNTIME: usize = BUILD * (32 << 20);
 
-const VARIABLE: &str = "RUST_MIN_STACK";
+/// What sets the size of that.
+pub const VARIABLE: &str = "RUST_MIN_STACK";
 
 /// Starts this program anew, in this process and with these arguments, with large stacks; returns where
 /// the variable is set, by that or by the user, or if that fails.
-pub(crate) fn enlarge() -> io::Result<()> {
+pub fn enlarge() -> io::Result<()> {
     if env::var_os(VARIABLE).is_some() {
         return Ok(());
     }

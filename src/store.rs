@@ -6,6 +6,7 @@
 
 mod back;
 mod clients;
+mod clock;
 mod crypto;
 mod folder;
 mod open;
@@ -13,6 +14,7 @@ mod outgoing;
 mod parts;
 mod promise;
 mod read;
+mod remedy;
 mod service;
 mod small;
 mod sweep;
@@ -243,7 +245,7 @@ impl Bucket {
         } = open::open(&settings.url, &settings.options, clients)?;
         let name = settings.name.clone();
         if !conditional {
-            let weaker = promise::UNCONDITIONAL;
+            let weaker = promise::UNCONDITIONAL.0;
             tracing::warn!(bucket = name, weaker, "a promise of this bucket is weaker");
         }
         Ok(Self {
@@ -281,6 +283,11 @@ impl Bucket {
     /// What tells the place where its objects are from others: two buckets of a configuration may be the same one.
     pub fn place(&self) -> Sha256 {
         self.place
+    }
+
+    /// Its directory, where it is one.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        self.uploads.folder()
     }
 
     /// How it is doing.

@@ -1,6 +1,6 @@
 //! From the configuration to the parts of a running callvault, with every mistake in one report.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{ffi::OsString, path::Path, sync::Arc, time::Duration};
 
 use super::Failure;
 use crate::{
@@ -8,8 +8,10 @@ use crate::{
     body::Budget,
     check::{Checker, json::Schema},
     config::{self, Config, Mistake, Mistakes, Place, Sources},
+    doctor::{self, Finding, machine::Asked},
     fetch::Fetcher,
     manifest::Worker,
+    metrics::Metrics,
     outage::Outage,
     pipeline::{Archivist, Turns},
     store::{Bucket, Clients, OptionMistake, Setting, Stores},
@@ -25,8 +27,28 @@ pub(super) struct Parts {
     pub(super) refusals: u32,
     /// The template of objects' keys.
     pub(super) key: String,
+    /// What could be better in the configuration.
+    pub(super) findings: Vec<Finding>,
+    /// What it asks of the machine.
+    pub(super) asked: Asked,
+    /// `fetch.allow_private_addresses`
+    pub(super) allow_private_addresses: bool,
     /// Each kind of attachment, in words.
     pub(super) kinds: Vec<String>,
+    /// The effective configuration, as anybody may see it.
+    pub(super) shown: Vec<config::Shown>,
+}
+
+impl Parts {
+    /// How this machine does for it. Blocking.
+    pub(super) fn machine(&self) -> Vec<Finding> {
+        let stores = self.archivist.stores.iter();
+        let mut folders: Vec<(String, &Path)> = stores
+            .filter_map(|bucket| Some((bucket.name().to_owned(), bucket.folder()?)))
+            .collect();
+        folders.sort();
+        doctor::machine::machine(&self.asked, &folders)
+    }
 }
 
 /// Reads the configuration and builds what it asks for.
@@ -59,6 +81,8 @@ fn read(path: &Path) -> Result<(Config, Mistakes), Failure> {
 /// Builds everything that the configuration names, so that what only a later stage can judge is judged
 /// in the same run.
 fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
+    let shown = config.shown();
+    let findings = doctor::configuration::configuration(&config);
     let Config {
         queue,
         fetch,
@@ -100,6 +124,11 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         &archive.quarantine_bucket,
         tenants_of(tenants),
     );
+    let metrics = Metrics::new(planner.kinds(), stores.iter().map(|bucket| bucket.name()));
+    let asked = Asked {
+        prefetch: queue.prefetch,
+        limits: limits.clone(),
+    };
     let archivist = Archivist {
         planner,
         // As many connections as the provider's events have attachments.
@@ -112,6 +141,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         include_event: archive.include_event,
         worker: Worker::this(),
         turns: Turns::default(),
+        metrics: Arc::new(metrics.map_err(Failure::unreachable)?),
     };
     Ok(Parts {
         archivist,
@@ -120,7 +150,11 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         job_time: limits.job_time,
         refusals: fetch.refusals,
         key: archive.key,
+        findings,
+        asked,
+        allow_private_addresses: fetch.allow_private_addresses,
         kinds: words,
+        shown,
     })
 }
 

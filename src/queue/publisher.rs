@@ -124,40 +124,46 @@ impl Turn<'_> {
     }
 }
 
-async fn send(
-    using: &Open,
+/// Publishes an empty message to a queue that does not exist, which comes back as [`QueueError::Unroutable`]; and once
+/// more, for a broker under alarm blocks a connection after its first message.
+pub(super) async fn to_nobody(
+    connection: &Connection,
+    queue: &str,
+    patience: Duration,
+) -> Result<(), QueueError> {
+    let channel = within(CONFIRM, "open a channel", connection.create_channel()).await?;
+    let confirm = channel.confirm_select(ConfirmSelectOptions::default());
+    within(CONFIRM, "switch publisher confirms on", confirm).await?;
+    let publish = async || {
+        let publish = send_on(&channel, "", queue, BasicProperties::default(), &[]);
+        within(patience, "confirm a message", publish).await
+    };
+    let _first = publish().await?;
+    settled(publish().await?, "", queue)
+}
+
+async fn send_on(
+    channel: &Channel,
     exchange: &str,
     routing_key: &str,
     properties: BasicProperties,
     body: &[u8],
-    mut go_on: impl FnMut(&QueueError, bool) -> bool,
-) -> Result<(), QueueError> {
+) -> lapin::Result<Confirmation> {
     // Mandatory: without it, what no queue takes is confirmed and gone.
     let options = BasicPublishOptions {
         mandatory: true,
         ..Default::default()
     };
-    let publish = async {
-        let publish = using.channel.basic_publish(
-            exchange.into(),
-            routing_key.into(),
-            options,
-            body,
-            properties,
-        );
-        publish.await?.await
-    };
-    let mut publish = pin!(publish);
-    let confirmation = loop {
-        match within(CONFIRM, "confirm a message", publish.as_mut()).await {
-            // A broker under memory or disk alarm answers when the alarm is over, and a queue when a
-            // majority of its members is back. A dead connection is ended by its heartbeats.
-            Err(silent @ QueueError::Silent { .. })
-                if using.channel.status().connected()
-                    && go_on(&silent, using.connection.status().blocked()) => {}
-            confirmation => break confirmation?,
-        }
-    };
+    let (exchange, routing_key) = (exchange.into(), routing_key.into());
+    let publish = channel.basic_publish(exchange, routing_key, options, body, properties);
+    publish.await?.await
+}
+
+fn settled(
+    confirmation: Confirmation,
+    exchange: &str,
+    routing_key: &str,
+) -> Result<(), QueueError> {
     match confirmation {
         Confirmation::Ack(None) => Ok(()),
         Confirmation::Ack(Some(_)) => {
@@ -169,4 +175,27 @@ async fn send(
         }
         Confirmation::Nack(_) | Confirmation::NotRequested => Err(QueueError::Nacked),
     }
+}
+
+async fn send(
+    using: &Open,
+    exchange: &str,
+    routing_key: &str,
+    properties: BasicProperties,
+    body: &[u8],
+    mut go_on: impl FnMut(&QueueError, bool) -> bool,
+) -> Result<(), QueueError> {
+    let publish = send_on(&using.channel, exchange, routing_key, properties, body);
+    let mut publish = pin!(publish);
+    let confirmation = loop {
+        match within(CONFIRM, "confirm a message", publish.as_mut()).await {
+            // A broker under memory or disk alarm answers when the alarm is over, and a queue when a
+            // majority of its members is back. A dead connection is ended by its heartbeats.
+            Err(silent @ QueueError::Silent { .. })
+                if using.channel.status().connected()
+                    && go_on(&silent, using.connection.status().blocked()) => {}
+            confirmation => break confirmation?,
+        }
+    };
+    settled(confirmation, exchange, routing_key)
 }

@@ -1,8 +1,10 @@
 //! What the broker says when it refuses a declaration, in an operator's words.
 
+use std::{error::Error, io, iter::successors};
+
 use lapin::{
     ErrorKind,
-    protocol::{AMQPErrorKind, AMQPSoftError},
+    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
 };
 
 use super::QueueError;
@@ -46,6 +48,31 @@ pub(super) fn explained(error: lapin::Error, what: &str) -> QueueError {
     }
 }
 
+/// Says why there is no connection, of which TCP's part was made.
+pub(super) fn at_the_door(error: lapin::Error) -> QueueError {
+    match error.kind() {
+        ErrorKind::ProtocolError(refusal) => match refusal.kind() {
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => QueueError::Login(error),
+            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => QueueError::VirtualHost(error),
+            _ => QueueError::broker("open a connection")(error),
+        },
+        ErrorKind::IOError(io) if of_tls(io) => QueueError::Tls(error),
+        ErrorKind::IOError(_)
+        | ErrorKind::ParsingError(_)
+        | ErrorKind::InvalidProtocolVersion(_) => QueueError::NoBroker(error),
+        _ => QueueError::broker("open a connection")(error),
+    }
+}
+
+fn of_tls(error: &io::Error) -> bool {
+    let first = error.get_ref().map(|e| e as &(dyn Error + 'static));
+    let mut causes = successors(first, |&cause| cause.source());
+    causes.any(|cause| {
+        let nested = cause.downcast_ref::<io::Error>().is_some_and(of_tls);
+        nested || cause.is::<rustls::Error>()
+    })
+}
+
 /// RabbitMQ's own words, which have been the same since 3.8: `PRECONDITION_FAILED - inequivalent arg
 /// 'x-message-ttl' for queue 'q' in vhost '/': received the value '200' of type 'signedint' but current is
 /// none`, or for exchanges and flags `received 'topic' but current is 'direct'`.
@@ -59,7 +86,10 @@ fn inequivalent(message: &str) -> Option<Inequivalent> {
         let value = words
             .split_once(" of type ")
             .map_or(words, |(value, _)| value);
-        value.trim_matches('\'').to_owned()
+        match value.trim_matches('\'') {
+            "" => "\"\"".to_owned(),
+            value => value.to_owned(),
+        }
     };
     Some(Inequivalent {
         argument: argument.to_owned(),
@@ -87,6 +117,13 @@ mod tests {
                  the value '20' of type 'signedint' but current is none",
                 "x-delivery-limit",
                 "20",
+                "none",
+            ),
+            (
+                "PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'q' in vhost '/': received the \
+                 value '' of type 'longstr' but current is none",
+                "x-dead-letter-exchange",
+                "\"\"",
                 "none",
             ),
             (

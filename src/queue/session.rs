@@ -15,12 +15,12 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     fs,
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     time::timeout,
 };
 use url::Url;
 
-use super::{QueueError, within};
+use super::{QueueError, refusal, within};
 use crate::roots;
 
 /// For the TCP connection.
@@ -67,13 +67,7 @@ impl Role {
 /// Connections do not recover by themselves: a consumer on a channel that the broker closed would wait
 /// for ever. Whoever uses one builds it anew.
 pub async fn connect(url: &SecretString, role: Role) -> Result<Connection, QueueError> {
-    let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| QueueError::Uri)?;
-    uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    uri.query.frame_max.get_or_insert(FRAME_MAX);
-    let tls = match uri.scheme {
-        AMQPScheme::AMQP => OwnedTLSConfig::default(),
-        AMQPScheme::AMQPS => tls(url).await?,
-    };
+    let (uri, tls) = address(url).await?;
     reach(&uri).await?;
     let host = gethostname::gethostname();
     let name = format!("callvault {} {}", role.name(), host.to_string_lossy());
@@ -85,7 +79,22 @@ pub async fn connect(url: &SecretString, role: Role) -> Result<Connection, Queue
     let connection = within(HANDSHAKE, "open a connection", connected).await;
     let mute = matches!(connection, Err(QueueError::Silent { .. }));
     WAS_MUTE.store(mute, Ordering::Relaxed);
-    connection
+    connection.map_err(|error| match error {
+        QueueError::Broker { source, .. } => refusal::at_the_door(source),
+        error => error,
+    })
+}
+
+/// Where the broker is, with what callvault asks for by itself, and what it takes to trust it.
+pub(super) async fn address(url: &SecretString) -> Result<(AMQPUri, OwnedTLSConfig), QueueError> {
+    let mut uri: AMQPUri = url.expose_secret().parse().map_err(|_| QueueError::Uri)?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    uri.query.frame_max.get_or_insert(FRAME_MAX);
+    let tls = match uri.scheme {
+        AMQPScheme::AMQP => OwnedTLSConfig::default(),
+        AMQPScheme::AMQPS => tls(url).await?,
+    };
+    Ok((uri, tls))
 }
 
 /// Authorities and the client's certificate, read anew for each connection: certificates are renewed
@@ -124,10 +133,18 @@ async fn file(url: &Url, parameter: &'static str) -> Result<Option<Vec<u8>>, Que
 
 /// Whether anything listens there, before the client commits a thread to it. Something that listens and
 /// never speaks has cost one already; after that it has to say a word first.
-async fn reach(uri: &AMQPUri) -> Result<(), QueueError> {
+pub(super) async fn reach(uri: &AMQPUri) -> Result<(), QueueError> {
     let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
+    let found = timeout(REACH, lookup_host((host, port))).await;
+    let found = found.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let addresses: Vec<_> = found
+        .map_err(|source| QueueError::Unknown {
+            host: host.to_owned(),
+            source,
+        })?
+        .collect();
     let reached = async {
-        let mut stream = TcpStream::connect((host, port)).await?;
+        let mut stream = TcpStream::connect(&addresses[..]).await?;
         if WAS_MUTE.load(Ordering::Relaxed) {
             // A broker answers that with a frame, a TLS listener with an alert.
             stream.write_all(b"AMQP\x00\x00\x09\x01").await?;

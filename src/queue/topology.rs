@@ -63,38 +63,50 @@ pub async fn ensure_on(connection: &Connection, queue: &config::Queue) -> Result
     ensure(&channel, queue).await
 }
 
-/// Whether everything is there, whatever `declare` says.
-pub async fn find_on(connection: &Connection, queue: &config::Queue) -> Result<(), QueueError> {
-    let channel = within(ANSWER, "open a channel", connection.create_channel()).await?;
-    visit(&channel, queue, false).await
-}
-
 /// Declares everything, or with `declare = false` finds everything there.
 pub async fn ensure(channel: &Channel, queue: &config::Queue) -> Result<(), QueueError> {
     visit(channel, queue, queue.declare).await
 }
 
-async fn visit(channel: &Channel, queue: &config::Queue, create: bool) -> Result<(), QueueError> {
+/// All queues with their arguments, each after those that it leads to.
+fn queues(queue: &config::Queue) -> Vec<(String, FieldTable)> {
     let names = Names::of(queue);
-    exchange(channel, queue, create).await?;
     // RabbitMQ 4 deletes what was returned 20 times from a queue that says nothing else. Looking at
     // a dead letter returns it.
-    let arguments = quorum([("x-delivery-limit", AMQPValue::LongInt(i32::MAX))]);
-    declare(channel, &names.dead, arguments, create).await?;
-    for delay in &queue.retry_delays {
+    let dead = quorum([("x-delivery-limit", AMQPValue::LongInt(i32::MAX))]);
+    let retry = |delay: &Duration| {
         let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
         let arguments = quorum([("x-message-ttl", AMQPValue::LongLongInt(ttl))]);
-        let arguments = dead_lettering(arguments, &names.work);
-        declare(channel, &names.retry(*delay), arguments, create).await?;
+        (names.retry(*delay), dead_lettering(arguments, &names.work))
+    };
+    let work = quorum([("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT))]);
+    let work = dead_lettering(work, &names.dead);
+    let mut queues = vec![(names.dead.clone(), dead)];
+    queues.extend(queue.retry_delays.iter().map(retry));
+    queues.push((names.work.clone(), work));
+    queues
+}
+
+/// Declares one of the queues.
+pub(super) async fn queue(
+    channel: &Channel,
+    settings: &config::Queue,
+    name: &str,
+) -> Result<(), QueueError> {
+    for (queue, arguments) in queues(settings) {
+        if queue == name {
+            declare(channel, name, arguments, true).await?;
+        }
     }
-    let arguments = quorum([("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT))]);
-    declare(
-        channel,
-        &names.work,
-        dead_lettering(arguments, &names.dead),
-        create,
-    )
-    .await?;
+    Ok(())
+}
+
+async fn visit(channel: &Channel, queue: &config::Queue, create: bool) -> Result<(), QueueError> {
+    exchange(channel, queue, create).await?;
+    for (name, arguments) in queues(queue) {
+        declare(channel, &name, arguments, create).await?;
+    }
+    let names = Names::of(queue);
     if create {
         for key in &queue.routing_keys {
             let bind = channel.queue_bind(
@@ -110,7 +122,7 @@ async fn visit(channel: &Channel, queue: &config::Queue, create: bool) -> Result
     Ok(())
 }
 
-async fn exchange(
+pub(super) async fn exchange(
     channel: &Channel,
     queue: &config::Queue,
     create: bool,
@@ -124,6 +136,17 @@ async fn exchange(
     let declare =
         channel.exchange_declare(name, ExchangeKind::Topic, options, FieldTable::default());
     answered(declare, &format!("exchange {:?}", queue.exchange)).await
+}
+
+/// How many messages are ready in a queue, and how many take from it. Where there is no such queue, the channel is gone.
+pub(super) async fn count(channel: &Channel, name: &str) -> Result<(u64, u64), QueueError> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let count = channel.queue_declare(name.into(), options, FieldTable::default());
+    let queue = within(ANSWER, "count a queue", count).await?;
+    Ok((queue.message_count().into(), queue.consumer_count().into()))
 }
 
 async fn declare(

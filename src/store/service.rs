@@ -22,7 +22,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::outgoing::{Outgoing, is_stand_in};
+use super::{
+    clock,
+    outgoing::{Outgoing, is_stand_in},
+};
 use crate::body::MEDIUM;
 
 /// The slowest line on which a body may go up, in bytes a second: its request has so much more time altogether.
@@ -76,6 +79,7 @@ impl HttpService for Service {
             _ => sent.await,
         };
         let response = response.map_err(failed)?;
+        clock::heard(response.headers());
         let (parts, body) = hyper::Response::<Body>::from(response).into_parts();
         let body = HttpResponseBody::new(body.map_err(failed));
         Ok(HttpResponse::from_parts(parts, body))

@@ -64,7 +64,8 @@ async fn a_clone_that_lacks_something_is_found_out_and_told_how_to_mend() {
         let found = place.open_behind(&clone, &[]).probe().await.unwrap();
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         assert_eq!(found[0].promise, promise, "{found:?}");
-        assert!(found[0].text.contains(text), "{found:?}");
+        let told = format!("{}; {}", found[0].what, found[0].mend);
+        assert!(told.contains(text), "{found:?}");
     }
 }
 

@@ -39,4 +39,5 @@ mod sweeping;
 mod telling;
 mod trusting;
 mod uploading;
+mod verifying;
 mod wav;

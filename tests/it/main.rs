@@ -33,6 +33,7 @@ mod publishing;
 mod reaching;
 mod retrying;
 mod scheduling;
+mod sealing;
 mod stores;
 mod support;
 mod surviving;

@@ -262,10 +262,13 @@ fn tell_written<T>(written: &Result<T, StoreError>, body: &Body, told: &mut Told
     }
 }
 
+/// In bytes: no name that can be looked up is longer.
+const LONGEST_HOST: usize = 253;
+
 /// Of the URL its host alone: what follows it can be a credential, or somebody's own.
 fn tell_fetched(url: &Url, fetched: &Result<Fetched, FetchError>, told: &mut Told) {
     told.add("http.request.method", "GET");
-    if let Some(host) = url.host_str() {
+    if let Some(host) = url.host_str().filter(|host| host.len() <= LONGEST_HOST) {
         told.add("server.address", host.to_owned());
     }
     if let Some(port) = url.port_or_known_default() {

@@ -118,16 +118,8 @@ async fn a_worker_that_stops_is_not_ready_and_lives_until_it_has_finished() {
     assert_eq!(amqp.count(setup.queue()).await, Some(0));
 }
 
-/// As an operator may find it: the queue was declared by somebody else, with a single active consumer, and there is one.
-#[tokio::test]
-async fn a_worker_that_is_passed_over_while_messages_wait_says_so_until_one_comes() {
-    let mut setup = Setup::folders().await;
-    setup
-        .set("queue", "declare", "false")
-        .set("queue", "retry_delays", "[]");
-    let amqp = Amqp::connect(servers::rabbit().await).await;
-    amqp.declare_quorum_queue(&format!("{}.dead", setup.queue()))
-        .await;
+/// What callvault asks for, but for one argument.
+async fn declare(amqp: &Amqp, setup: &Setup) -> lapin::Result<()> {
     let exchange = amqp.channel().exchange_declare(
         setup.exchange().as_str().into(),
         lapin::ExchangeKind::Topic,
@@ -137,17 +129,37 @@ async fn a_worker_that_is_passed_over_while_messages_wait_says_so_until_one_come
         },
         FieldTable::default(),
     );
-    exchange.await.unwrap();
+    exchange.await?;
     let mut arguments = FieldTable::default();
     let quorum = AMQPValue::LongString("quorum".into());
     arguments.insert("x-queue-type".into(), quorum);
+    let queue = async |name: String, arguments: FieldTable| {
+        let options = QueueDeclareOptions::durable();
+        let declared = amqp
+            .channel()
+            .queue_declare(name.into(), options, arguments);
+        declared.await
+    };
+    queue(format!("{}.dead", setup.queue()), arguments.clone()).await?;
     arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-    let declare = amqp.channel().queue_declare(
-        setup.queue().into(),
-        QueueDeclareOptions::durable(),
-        arguments,
-    );
-    declare.await.unwrap();
+    queue(setup.queue().to_owned(), arguments).await?;
+    Ok(())
+}
+
+/// As an operator may find it: the queue was declared by somebody else, with a single active consumer, and there is one.
+#[tokio::test]
+async fn a_worker_that_is_passed_over_while_messages_wait_says_so_until_one_comes() {
+    let mut setup = Setup::folders().await;
+    setup
+        .set("queue", "declare", "false")
+        .set("queue", "retry_delays", "[]");
+    // A busy broker may fail to declare a queue in time, and closes the channel over it.
+    let amqp = eventually(DEADLINE, "the topology", async || {
+        let amqp = Amqp::try_connect(servers::rabbit().await).await.ok()?;
+        declare(&amqp, &setup).await.ok()?;
+        Some(amqp)
+    })
+    .await;
     let other = Amqp::connect(servers::rabbit().await).await;
     let one = other.channel().basic_qos(1, BasicQosOptions::default());
     one.await.unwrap();

@@ -12,7 +12,7 @@ use object_store::{
 };
 use uuid::Uuid;
 
-use super::{About, Bucket, Cause, StoreError, caught, clock, open::Sends};
+use super::{About, Bucket, Cause, StoreError, caught, clock, is_refusal, open::Sends};
 use crate::telemetry;
 
 /// What a bucket is without conditional writes, and how to mend it.
@@ -129,7 +129,7 @@ impl Bucket {
     async fn examine_missing(&self, path: &Path, findings: &mut Vec<Finding>) -> Result<(), Cause> {
         match self.head(path).await {
             Err(BackendError::NotFound { .. }) => {}
-            Err(BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. }) => {
+            Err(error) if is_refusal(&error) => {
                 findings.push(Finding::new(
                     Promise::Broken,
                     "a missing key is refused, not answered with 404: whether an event was archived before cannot be told, \
@@ -246,9 +246,7 @@ impl Bucket {
                     ));
                     return Ok(());
                 }
-                Err(
-                    BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. },
-                ) => {
+                Err(error) if is_refusal(&error) => {
                     findings.push(Finding::new(
                         Promise::Weaker,
                         "it may not be listed: `callvault verify` cannot audit it",

@@ -17,6 +17,7 @@
 )]
 
 mod archiving;
+mod checking;
 mod clones;
 mod commands;
 mod confined;

@@ -104,6 +104,12 @@ impl Planner {
         }
     }
 
+    /// The names of all kinds, in the order in which they are tried.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        let kinds = self.kinds.iter().chain([&self.other]);
+        kinds.map(|kind| kind.name.as_str())
+    }
+
     /// Decides kind, key and buckets of each attachment, in the event's order.
     pub fn plan<'a>(&self, call: &'a CallAnalyzed) -> Vec<Planned<'a>> {
         let mut taken = Taken::default();
@@ -119,6 +125,23 @@ impl Planner {
         self.template.could_make(key)
             || apart::together(key).is_some_and(|key| self.template.could_make(&key))
             || KeyTemplate::parse(DEFAULT_KEY).is_ok_and(|default| default.could_make(key))
+    }
+
+    /// The keys of the manifests that may name the object under a key: of the event that the key tells, as this
+    /// configuration makes keys, or as the default one does. None where it is no key of callvault's.
+    pub fn manifests_of(&self, key: &str) -> Vec<String> {
+        let own = self.template.manifest_of(key);
+        let own = own.or_else(|| self.template.manifest_of(&apart::together(key)?));
+        let default = KeyTemplate::parse(DEFAULT_KEY).ok();
+        let default = default.and_then(|default| default.manifest_of(key));
+        let mut keys: Vec<String> = own.into_iter().chain(default).collect();
+        keys.dedup();
+        keys
+    }
+
+    /// Whether all attachments of a day's calls lie in the day's folder of their buckets, as its manifests do.
+    pub fn is_by_day(&self) -> bool {
+        self.template.is_by_day()
     }
 
     fn place<'a>(&self, call: &CallAnalyzed, listed: &'a Listed, taken: &mut Taken) -> Planned<'a> {

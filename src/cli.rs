@@ -2,13 +2,18 @@
 
 mod archive;
 mod check;
+mod completions;
 mod dead;
 mod demo;
 mod events;
+mod man;
 mod publish;
 mod run;
+mod seal;
 mod setup;
 mod sweep;
+mod trust;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -43,7 +48,8 @@ struct Global {
         global = true,
         value_name = "FILE",
         env = "CALLVAULT_CONFIG",
-        default_value = "config/callvault.toml"
+        default_value = "config/callvault.toml",
+        value_hint = clap::ValueHint::FilePath
     )]
     config: PathBuf,
     /// How log lines on standard error are written; RUST_LOG says which.
@@ -60,7 +66,11 @@ enum Command {
     Publish(publish::Publish),
     Check(check::Check),
     Sweep(sweep::Sweep),
+    Verify(verify::Verify),
+    Seal(seal::Seal),
     Dead(dead::Dead),
+    Man(man::Man),
+    Completions(completions::Completions),
 }
 
 /// How a command ended.
@@ -131,7 +141,11 @@ impl Cli {
             Command::Publish(publish) => publish.execute(config).await,
             Command::Check(check) => check.execute(config).await,
             Command::Sweep(sweep) => sweep.execute(config).await,
+            Command::Verify(verify) => verify.execute(config).await,
+            Command::Seal(seal) => seal.execute(config).await,
             Command::Dead(dead) => dead.execute(config).await,
+            Command::Man(man) => man.execute(),
+            Command::Completions(completions) => Ok(completions.execute()),
         };
         result.unwrap_or_else(|failure| {
             match failure.error.downcast_ref::<Mistakes>() {

@@ -13,6 +13,7 @@ mod kinds;
 mod mistake;
 mod read;
 mod sections;
+mod show;
 mod tree;
 mod urls;
 mod value;
@@ -37,6 +38,7 @@ use self::{
 };
 pub use self::{
     mistake::{Mistake, Mistakes, Place},
+    show::{Origin, Shown},
     tree::Sources,
 };
 

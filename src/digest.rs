@@ -15,6 +15,24 @@ impl Sha256 {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
+    /// One that was written as this writes it: in lower-case hex.
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+        let mut bytes = [0; 32];
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(Self(bytes))
+    }
+
     /// Its 32 bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -64,6 +82,18 @@ mod tests {
         // FIPS 180-4's own example, "abc".
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Sha256::of(b"abc").to_string(), expected);
+
+        assert_eq!(Sha256::from_hex(expected), Some(Sha256::of(b"abc")));
+        let upper = expected.to_uppercase();
+        for wrong in [
+            "",
+            &expected[1..],
+            &expected[2..],
+            &upper,
+            &format!("{expected}00"),
+        ] {
+            assert_eq!(Sha256::from_hex(wrong), None, "{wrong}");
+        }
 
         let mut hasher = Hasher::default();
         hasher.update(b"a");

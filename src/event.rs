@@ -27,7 +27,7 @@ pub const CALL_ANALYZED: &str = "call.analyzed";
 /// The largest body, in bytes: RabbitMQ's own limit since 4.0. The manifest repeats it.
 const MAX_BODY: usize = 16 << 20;
 /// The most attachments of one event: each has an entry in the manifest, and takes a request.
-const MAX_ATTACHMENTS: usize = 1000;
+pub const MAX_ATTACHMENTS: usize = 1000;
 /// The longest URL of an attachment, in bytes; signed ones have some 2 KiB.
 const MAX_URL: usize = 16 << 10;
 /// The longest host of a URL, in bytes, in whatever spelling; a name in DNS has 253. To find an international
@@ -257,10 +257,12 @@ struct ListedFields<'a> {
 
 /// The items of a list, of which those beyond the most that there may be are only counted: a body has room
 /// for millions.
-#[derive(Default)]
-struct Items<'a> {
-    first: Vec<&'a RawValue>,
-    count: usize,
+#[derive(Debug, Default)]
+pub struct Items<'a> {
+    /// Those that there may be.
+    pub first: Vec<&'a RawValue>,
+    /// How many there are.
+    pub count: usize,
 }
 
 impl<'de> Deserialize<'de> for Items<'de> {

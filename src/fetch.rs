@@ -11,7 +11,14 @@ pub mod guard;
 mod resolve;
 mod threads;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use reqwest::{
@@ -133,16 +140,22 @@ impl Fetcher {
     }
 
     /// Downloads `url`, at most `most` bytes of it, until `deadline`; a few quick tries where the failure
-    /// may pass. Dropped, it ends.
+    /// may pass. Dropped, it ends. To `received` each byte is added as it comes.
     pub async fn fetch(
         &self,
         url: &Url,
         most: u64,
         budget: &Budget,
         deadline: Instant,
+        received: &Arc<AtomicU64>,
     ) -> Result<Fetched, FetchError> {
-        let (downloads, url, budget) = (Arc::clone(&self.downloads), url.clone(), budget.clone());
-        let download = async move { downloads.fetch(&url, most, &budget, deadline).await };
+        let (downloads, url) = (Arc::clone(&self.downloads), url.clone());
+        let (budget, received) = (budget.clone(), Arc::clone(received));
+        let download = async move {
+            downloads
+                .fetch(&url, most, &budget, deadline, &received)
+                .await
+        };
         // It ends by itself, unless those threads have no time for their own clock.
         timeout_at(deadline + LAST_WORD, self.threads.run(download))
             .await
@@ -159,6 +172,7 @@ impl Downloads {
         most: u64,
         budget: &Budget,
         deadline: Instant,
+        received: &Arc<AtomicU64>,
     ) -> Result<Fetched, FetchError> {
         let mut pause = FIRST_PAUSE;
         let mut tried = 0;
@@ -166,7 +180,7 @@ impl Downloads {
         let due = expiry::due(url, Utc::now());
         loop {
             let late = |_| Err(FetchError::Late);
-            let fetched = self.try_fetch(url, most, budget, room.take());
+            let fetched = self.try_fetch(url, most, budget, room.take(), received);
             match timeout_at(deadline, fetched).await.unwrap_or_else(late) {
                 Err(FetchError::NoRoom { bytes }) => {
                     room = Some(wait_for_room(budget, bytes, due, deadline).await?);
@@ -192,6 +206,7 @@ impl Downloads {
         most: u64,
         budget: &Budget,
         room: Option<Share>,
+        received: &Arc<AtomicU64>,
     ) -> Result<Fetched, FetchError> {
         let response = self.follow(url).await?;
         if response.status() != StatusCode::OK {
@@ -202,7 +217,7 @@ impl Downloads {
         let large = response
             .content_length()
             .is_some_and(|length| length > MEDIUM);
-        let body = receive(response, most, budget.clone(), room);
+        let body = receive(response, most, budget.clone(), room, Arc::clone(received));
         let body = if large {
             self.large.run(body).await?
         } else {
@@ -294,6 +309,7 @@ async fn receive(
     most: u64,
     budget: Budget,
     room: Option<Share>,
+    received: Arc<AtomicU64>,
 ) -> Result<Body, FetchError> {
     let declared = response.content_length();
     if declared.is_some_and(|length| length > most) {
@@ -305,6 +321,7 @@ async fn receive(
         .await
         .map_err(|e| classify(e, Phase::Body))?
     {
+        received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         writer.write(chunk).await?;
     }
     writer.finish().await.map_err(FetchError::Local)

@@ -1,8 +1,14 @@
-//! `/livez` and `/readyz`, for whoever runs the worker.
+//! `/livez`, `/readyz` and `/metrics`, and a page at `/`, for whoever runs the worker.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, HeaderName, StatusCode, Uri, header::CONTENT_TYPE},
+    response::Response,
+    routing::get,
+};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -10,11 +16,11 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 
-use crate::queue::consumer::Readiness;
+use crate::{metrics, page::Page, status::Status};
 
 /// Connections at once. A probe takes one for a moment; whoever holds more than that, or holds one and says
 /// nothing, would take the sockets that downloads need.
@@ -42,11 +48,18 @@ impl Health {
     }
 
     /// Answers for as long as it is polled.
-    pub async fn serve(self, readiness: watch::Receiver<Readiness>) {
+    pub async fn serve(self, status: Arc<Status>, page: Page) {
+        let page = Arc::new(page);
         let routes = Router::new()
+            .route("/", get(index).with_state(Arc::clone(&page)))
             .route("/livez", get(async || "alive\n"))
             .route("/readyz", get(readyz))
-            .with_state(readiness);
+            .route("/metrics", get(metrics))
+            .with_state(status);
+        tokio::join!(self.accept(routes), page.sample());
+    }
+
+    async fn accept(self, routes: Router) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         // Not `axum::serve`, which waits for a request as long as the peer pleases.
         while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
@@ -73,11 +86,21 @@ async fn one_request(stream: TcpStream, routes: Router) -> hyper::Result<()> {
         .await
 }
 
-async fn readyz(State(readiness): State<watch::Receiver<Readiness>>) -> (StatusCode, String) {
-    match &*readiness.borrow() {
-        Ok(()) => (StatusCode::OK, "consuming\n".into()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+async fn index(State(page): State<Arc<Page>>, uri: Uri, headers: HeaderMap) -> Response {
+    page.answer(&headers, uri.query())
+}
+
+async fn readyz(State(status): State<Arc<Status>>) -> (StatusCode, String) {
+    let reasons = status.not_ready();
+    if reasons.is_empty() {
+        (StatusCode::OK, "consuming\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
     }
+}
+
+async fn metrics(State(status): State<Arc<Status>>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], status.metrics())
 }
 
 #[cfg(test)]
@@ -90,8 +113,11 @@ mod tests {
     async fn who_connects_and_says_nothing_is_put_out_and_keeps_nobody_from_asking() {
         let health = Health::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = health.address().unwrap();
-        let (_tell, readiness) = watch::channel(Ok(()));
-        let serving = tokio::spawn(health.serve(readiness));
+        let status = Status::idle();
+        status.session.consumes();
+        let status = Arc::new(status);
+        let page = Page::new(Arc::clone(&status), Vec::new(), Duration::from_mins(20));
+        let serving = tokio::spawn(health.serve(status, page));
         let mut silent = Vec::new();
         for _ in 0..2 * CONNECTIONS {
             silent.push(TcpStream::connect(address).await.unwrap());

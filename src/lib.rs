@@ -46,10 +46,17 @@ pub mod roots;
 
 pub mod manifest;
 
+pub mod audit;
+pub mod seal;
+
 pub mod settle;
 
 pub mod doctor;
 
+pub mod flights;
 pub mod http;
+pub mod metrics;
+pub mod page;
 pub mod stacks;
+pub mod status;
 pub mod telemetry;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The version of the manifest's shape.
-const SCHEMA: &str = "callvault.manifest/v1";
+pub const SCHEMA: &str = "callvault.manifest/v1";
 
 /// The manifest of one event.
 #[derive(Debug, Serialize)]

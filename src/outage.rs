@@ -4,7 +4,7 @@
 use std::{
     error::Error as StdError,
     pin::pin,
-    sync::{Mutex, MutexGuard as StdGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard as StdGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,9 +21,28 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// How one part is doing, over all jobs.
+/// Nobody waits any more, and it did not work so lately: whoever gave up tries again soon, or another does.
+const LATELY: Duration = Duration::from_mins(1);
+
+/// How one part is doing, over all jobs. A clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Outage(Arc<Inner>);
+
+/// That a part does not work.
+#[derive(Debug, Clone)]
+pub struct Down {
+    /// For how long.
+    pub age: Duration,
+    /// Operations that failed, and will be tried again.
+    pub waiting: usize,
+    /// Why the last one failed, in one line that may be told.
+    pub error: String,
+    /// Whether anything waits for it, or did lately. If not, nobody knows how it is doing by now.
+    pub holds_up: bool,
+}
+
 #[derive(Debug)]
-pub struct Outage {
+struct Inner {
     part: String,
     state: Mutex<State>,
     /// Held by the one that may try while the part does not work.
@@ -40,17 +59,38 @@ struct State {
     before: Option<(Instant, Instant)>,
     /// Operations that failed, and will be tried again.
     waiting: usize,
+    /// When the last of them gave up.
+    gave_up: Option<Instant>,
+    /// Why one failed, the last time.
+    error: String,
 }
 
 impl Outage {
     /// Of a part, as an operator knows it.
     pub fn of(part: impl Into<String>) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             part: part.into(),
             state: Mutex::default(),
             trial: AsyncMutex::default(),
             over: Notify::new(),
-        }
+        }))
+    }
+
+    /// The part, as an operator knows it.
+    pub fn part(&self) -> &str {
+        &self.0.part
+    }
+
+    /// That it does not work, as far as is known.
+    pub fn down(&self) -> Option<Down> {
+        let state = self.state();
+        let lately = |then: Instant| then.elapsed() < LATELY;
+        Some(Down {
+            age: state.since?.elapsed(),
+            waiting: state.waiting,
+            error: state.error.clone(),
+            holds_up: state.waiting > 0 || state.gave_up.is_some_and(lately),
+        })
     }
 
     /// Repeats an operation until it succeeds; once `patience` has passed it is not begun again, and the
@@ -103,13 +143,16 @@ impl Outage {
     pub fn fails(&self, what: &'static str, error: &(dyn StdError + 'static), began: Instant) {
         let mut state = self.state();
         let hung = state.before.is_some_and(|(_, end)| began < end);
-        if state.since.is_none() && !hung {
+        if state.since.is_none() && hung {
+            return;
+        }
+        state.error = telemetry::chain(error);
+        if state.since.is_none() {
             state.since = Some(Instant::now());
-            let error = telemetry::chain(error);
             tracing::warn!(
-                part = self.part,
+                part = self.0.part,
                 what,
-                error,
+                error = state.error,
                 "does not work; waiting for it"
             );
         }
@@ -136,14 +179,14 @@ impl Outage {
     /// Lets everybody pass while the part works; while it does not, one at a time, who holds what is
     /// returned for as long as the trial lasts.
     pub async fn gate(&self) -> Option<MutexGuard<'_, ()>> {
-        let mut over = pin!(self.over.notified());
+        let mut over = pin!(self.0.over.notified());
         over.as_mut().enable();
         let down = || self.state().since.is_some();
         if !down() {
             return None;
         }
         tokio::select! {
-            trial = self.trial.lock() => down().then_some(trial),
+            trial = self.0.trial.lock() => down().then_some(trial),
             () = over => None,
         }
     }
@@ -151,14 +194,14 @@ impl Outage {
     fn ends(&self, state: &mut State) {
         if let Some(since) = state.since.take() {
             let seconds = since.elapsed().as_secs();
-            tracing::info!(part = self.part, seconds, "works again");
+            tracing::info!(part = self.0.part, seconds, "works again");
             state.before = Some((since, Instant::now()));
-            self.over.notify_waiters();
+            self.0.over.notify_waiters();
         }
     }
 
     fn state(&self) -> StdGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,7 +224,9 @@ impl Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.state().waiting -= 1;
+        let mut state = self.0.state();
+        state.waiting -= 1;
+        state.gave_up = Some(Instant::now());
     }
 }
 
@@ -239,7 +284,26 @@ mod tests {
     }
 
     fn is_on(outage: &Outage) -> bool {
-        outage.state().since.is_some()
+        outage.down().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_is_told_who_waits_and_why_until_nobody_has_for_a_while() {
+        let outage = Outage::of("store");
+        let told = outage.clone();
+        assert!(told.down().is_none());
+        let waiter = outage.waiter();
+        waiter.fails("write", &io::Error::other("down"), Instant::now());
+        sleep(Duration::from_secs(3)).await;
+        waiter.fails("write", &io::Error::other("still down"), Instant::now());
+        let down = told.down().unwrap();
+        assert_eq!((down.age.as_secs(), down.waiting), (3, 1));
+        assert_eq!((down.error.as_str(), down.holds_up), ("still down", true));
+        drop(waiter);
+        let down = told.down().unwrap();
+        assert_eq!((down.waiting, down.holds_up), (0, true));
+        sleep(LATELY).await;
+        assert!(!told.down().unwrap().holds_up);
     }
 
     #[tokio::test(start_paused = true)]

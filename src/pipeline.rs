@@ -6,6 +6,7 @@ mod job;
 mod judge;
 mod keep;
 mod order;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -30,7 +31,9 @@ use crate::{
     body::Budget,
     event::{CallAnalyzed, Event, EventError},
     fetch::Fetcher,
+    flights::Stage,
     manifest::{Entry, Worker},
+    metrics::Metrics,
     outage::Outage,
     store::{Bucket, Stores},
 };
@@ -63,6 +66,8 @@ pub struct Archivist {
     pub worker: Worker,
     /// Whose turn it is.
     pub turns: Turns,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why a job stops before its end.
@@ -87,19 +92,22 @@ impl Archivist {
     pub async fn archive(&self, job: &Job) -> Outcome {
         let end = Outcome::without_ids;
         let share = timeout_at(job.deadline(), self.budget.event(job.body.len()));
-        let _share = match share.await {
+        let _share = match self.stage(job, Stage::Memory, share).await {
             Ok(Ok(share)) => share,
             Ok(Err(closed)) => return end(End::NotOurs(closed.into())),
             Err(_) => return end(End::NotOurs(Fault::Late)),
         };
         // Nothing that a panic may have left half done is looked at again, here and below.
         let parse = AssertUnwindSafe(|| Event::parse(&job.body));
-        let call = match aside(job.body.len(), || catch_unwind(parse)) {
+        let parsed = async { aside(job.body.len(), || catch_unwind(parse)) };
+        let call = match self.stage(job, Stage::Parsing, parsed).await {
             Ok(Ok(Event::Analyzed(call))) => call,
             Ok(Ok(Event::Other(event))) => return end(End::Ignored { event }),
             Ok(Err(error)) => return end(End::Invalid(error)),
             Err(_) => return end(End::Panicked),
         };
+        job.flight
+            .is(call.call_id.as_str(), call.request_id.as_str());
         let archived = AssertUnwindSafe(self.archive_call(&call, job)).catch_unwind();
         let (end, entries) = match archived.await {
             Ok(Ok(done)) => done,
@@ -120,7 +128,8 @@ impl Archivist {
         call: &CallAnalyzed,
         job: &Job,
     ) -> Result<(End, Vec<Entry>), Stop> {
-        let turn = timeout_at(job.deadline(), self.turns.of(manifest_key(call))).await;
+        let turn = timeout_at(job.deadline(), self.turns.of(manifest_key(call)));
+        let turn = self.stage(job, Stage::Behind, turn).await;
         let turn = turn.map_err(|_| Fault::Contended {
             key: manifest_key(call),
         })?;
@@ -141,7 +150,14 @@ impl Archivist {
         let keeping = order.into_iter().map(async |at| {
             let planned = &planned[at];
             let stored = known.as_ref().and_then(|known| known.stored(at, planned));
-            (at, self.keep(call, planned, stored, job).await)
+            if let Some(entry) = stored {
+                return (at, Ok((entry, None)));
+            }
+            let kept = self.keep(call, planned, job).await;
+            if let Ok((entry, _)) = &kept {
+                self.metrics.attachment(entry);
+            }
+            (at, kept)
         });
         // All of them end before the first fault counts: what was fetched is stored, if it can be. None waits
         // for one before it: eight are under way as long as there are eight.

@@ -6,6 +6,7 @@
 //! what may be done at a broker without doing it.
 
 pub mod consumer;
+mod counting;
 pub mod desk;
 pub mod examine;
 mod greeting;

@@ -13,6 +13,7 @@ mod open;
 mod outgoing;
 mod parts;
 mod promise;
+mod read;
 mod remedy;
 mod service;
 mod small;
@@ -21,6 +22,7 @@ mod sweep;
 mod tests;
 mod upload;
 mod uploads;
+mod walk;
 
 use std::{collections::HashMap, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -30,11 +32,13 @@ use object_store::{
     Attribute, AttributeValue, Attributes, Error as BackendError, GetOptions, ObjectStore,
     ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion, path::Path,
 };
+use secrecy::ExposeSecret;
 use tokio_util::task::TaskTracker;
 
 pub use self::{
     clients::Clients,
     promise::{Finding, Promise},
+    read::{Listed, Seen, Small},
     sweep::{Leftover, Leftovers, Removed},
 };
 use self::{
@@ -45,6 +49,7 @@ use self::{
 use crate::{
     body::{Body, Budget},
     config,
+    digest::Sha256,
     outage::Outage,
     telemetry,
 };
@@ -57,6 +62,8 @@ pub struct Stores(HashMap<String, Arc<Bucket>>);
 #[derive(Debug)]
 pub struct Bucket {
     name: String,
+    /// Where it is; see [`Self::place`].
+    place: Sha256,
     store: Arc<dyn ObjectStore>,
     /// How bodies get there.
     sends: Sends,
@@ -244,6 +251,7 @@ impl Bucket {
         Ok(Self {
             outage: Outage::of(format!("bucket {name}")),
             name,
+            place: place(settings),
             store,
             sends,
             prefix,
@@ -270,6 +278,11 @@ impl Bucket {
     /// The bucket's name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What tells the place where its objects are from others: two buckets of a configuration may be the same one.
+    pub fn place(&self) -> Sha256 {
+        self.place
     }
 
     /// Its directory, where it is one.
@@ -521,6 +534,20 @@ fn is_refusal(error: &BackendError) -> bool {
         BackendError::Generic { .. } => status(),
         _ => false,
     }
+}
+
+/// Of the URL, and of the options that say whose URL it is: the same name may be in two clouds.
+fn place(settings: &config::Bucket) -> Sha256 {
+    let tells = ["endpoint", "base_url", "account_name"];
+    let mut place = settings.url.clone();
+    for (name, value) in &settings.options {
+        let name = name.to_ascii_lowercase();
+        if tells.iter().any(|told| name.ends_with(told)) {
+            place.push('\n');
+            place.push_str(value.expose_secret().trim_end_matches('/'));
+        }
+    }
+    Sha256::of(place.as_bytes())
 }
 
 impl From<Bytes> for Payload {

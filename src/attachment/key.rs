@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::name;
+use super::{MANIFEST, name};
 use crate::event::{CallAnalyzed, Id};
 
 /// The longest segment that a folder can hold, in bytes (`NAME_MAX`), less room for `-2` and the like
@@ -86,6 +86,9 @@ pub enum TemplateError {
     /// The key could be that of the manifest's folder.
     #[error("the last segment tells no attachment: it needs {{file}} or {{kind}}")]
     NoAttachment,
+    /// Seals lie there.
+    #[error("keys that begin with {}/ are those of seals", crate::seal::PREFIX)]
+    Reserved,
     /// Two events could come to the same key: without the identifier, or where it runs into another
     /// value (`a-b` and `c` would make the same `{call_id}-{request_id}` as `a` and `b-c`).
     #[error(
@@ -103,6 +106,9 @@ impl KeyTemplate {
     pub fn parse(template: &str) -> Result<Self, TemplateError> {
         let parts = parts(template)?;
         segments(template)?;
+        if template.split('/').next() == Some(crate::seal::PREFIX) {
+            return Err(TemplateError::Reserved);
+        }
         let alone = |id: &str| {
             let mut segments = template.split('/');
             segments.any(|segment| segment.contains(id) && segment.matches('{').count() == 1)
@@ -127,7 +133,38 @@ impl KeyTemplate {
     /// Whether a key may be one of this template's, for some event. A date need not be one of the
     /// calendar's, and a value may be any that its placeholder can take.
     pub(super) fn could_make(&self, key: &str) -> bool {
-        fits(&self.0, key) || name::unnumbered(key).is_some_and(|key| fits(&self.0, &key))
+        let fits = |key: &str| fits(&self.0, key, &mut Owner::default());
+        fits(key) || name::unnumbered(key).is_some_and(|key| fits(&key))
+    }
+
+    /// The key of the manifest of the event that a key of this template's is for. Every template holds the date and the
+    /// two identifiers, so a key tells its event.
+    pub(super) fn manifest_of(&self, key: &str) -> Option<String> {
+        let owner = |key: &str| {
+            let mut owner = Owner::default();
+            fits(&self.0, key, &mut owner).then(|| owner.manifest())
+        };
+        owner(key).or_else(|| owner(&name::unnumbered(key)?))
+    }
+
+    /// Whether all keys of a day lie in that day's folder, `2023/08/24`.
+    pub(super) fn is_by_day(&self) -> bool {
+        use Field::{Date, Day, Month, Year};
+        let parts: Vec<&Part> = self.0.iter().filter(|part| !part.is_nothing()).collect();
+        let slash = |text: &String| text == "/";
+        match parts[..] {
+            [Part::Field(Date), Part::Text(after), ..] => after.starts_with('/'),
+            [
+                Part::Field(Year),
+                Part::Text(first),
+                Part::Field(Month),
+                Part::Text(second),
+                Part::Field(Day),
+                Part::Text(after),
+                ..,
+            ] => slash(first) && slash(second) && after.starts_with('/'),
+            _ => false,
+        }
     }
 
     pub(super) fn render(&self, fields: &Fields<'_>) -> String {
@@ -157,6 +194,12 @@ impl KeyTemplate {
     }
 }
 
+impl Part {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Text(text) if text.is_empty())
+    }
+}
+
 impl Field {
     /// Whether a text may stand for this placeholder.
     fn could_be(self, text: &str) -> bool {
@@ -183,17 +226,54 @@ impl Field {
     }
 }
 
-/// Whether a text can be cut into what the parts stand for. No value but a date holds a slash, and a
+/// What a key tells of its event.
+#[derive(Debug, Default)]
+struct Owner<'a> {
+    date: &'a str,
+    year: &'a str,
+    month: &'a str,
+    day: &'a str,
+    call_id: &'a str,
+    request_id: &'a str,
+}
+
+impl<'a> Owner<'a> {
+    fn take(&mut self, field: Field, value: &'a str) {
+        match field {
+            Field::Date => self.date = value,
+            Field::Year => self.year = value,
+            Field::Month => self.month = value,
+            Field::Day => self.day = value,
+            Field::CallId => self.call_id = value,
+            Field::RequestId => self.request_id = value,
+            Field::Kind | Field::OrganizationId | Field::AgentId | Field::File => {}
+        }
+    }
+
+    fn manifest(&self) -> String {
+        let date = match self.date {
+            "" => format!("{}/{}/{}", self.year, self.month, self.day),
+            date => date.to_owned(),
+        };
+        format!("{date}/{}/{}/{MANIFEST}", self.call_id, self.request_id)
+    }
+}
+
+/// Whether a text can be cut into what the parts stand for, and into what. No value but a date holds a slash, and a
 /// segment has few placeholders, so there are few ways to try.
-fn fits(parts: &[Part], text: &str) -> bool {
+fn fits<'a>(parts: &[Part], text: &'a str, owner: &mut Owner<'a>) -> bool {
     match parts {
         [] => text.is_empty(),
         [Part::Text(literal), rest @ ..] => text
             .strip_prefix(literal.as_str())
-            .is_some_and(|text| fits(rest, text)),
+            .is_some_and(|text| fits(rest, text, owner)),
         [Part::Field(field), rest @ ..] => (1..=field.longest().min(text.len()))
             .filter(|end| text.is_char_boundary(*end))
-            .any(|end| field.could_be(&text[..end]) && fits(rest, &text[end..])),
+            .find(|end| field.could_be(&text[..*end]) && fits(rest, &text[*end..], owner))
+            .is_some_and(|end| {
+                owner.take(*field, &text[..end]);
+                true
+            }),
     }
 }
 
@@ -302,6 +382,42 @@ mod tests {
     }
 
     #[test]
+    fn a_key_tells_the_manifest_of_its_event() {
+        let manifest = "2023/08/24/c-1/r.2/manifest.json";
+        let default = "{date}/{call_id}/{request_id}/{file}";
+        for (template, key, by_day) in [
+            (default, "2023/08/24/c-1/r.2/recording-2.wav", true),
+            (
+                "{year}/{month}/{day}/x/{request_id}/{call_id}/{kind}-{file}",
+                "2023/08/24/x/r.2/c-1/recording-a.wav",
+                true,
+            ),
+            (
+                "{date}-x/{call_id}/{request_id}/{file}",
+                "2023/08/24-x/c-1/r.2/a.wav",
+                false,
+            ),
+            (
+                "{organization_id}/{call_id}/{request_id}/{year}{month}/{day}-{file}",
+                "none/c-1/r.2/202308/24-a-3.wav",
+                false,
+            ),
+            (
+                "{agent_id}/{date}/{call_id}/{request_id}/{file}",
+                "a/2023/08/24/c-1/r.2/a",
+                false,
+            ),
+        ] {
+            let parsed = KeyTemplate::parse(template).unwrap();
+            let found = parsed.manifest_of(key);
+            assert_eq!(found.as_deref(), Some(manifest), "{template}");
+            assert_eq!(parsed.is_by_day(), by_day, "{template}");
+        }
+        let parsed = KeyTemplate::parse(default).unwrap();
+        assert_eq!(parsed.manifest_of("backup/2023.tar"), None);
+    }
+
+    #[test]
     fn a_template_that_could_mislead_is_refused() {
         use TemplateError as E;
         for (template, error) in [
@@ -319,6 +435,7 @@ mod tests {
             ("a b/{call_id}/{request_id}", E::Character(' ')),
             ("{call_id}/{request_id}/{agent_id}-{file}", E::TooLong(257)),
             ("{call_id}/{request_id}/{file}", E::NoDate),
+            ("_seals/{date}/{call_id}/{request_id}/{file}", E::Reserved),
             ("{year}/{month}/{call_id}/{request_id}/{file}", E::NoDate),
             ("{date}/{call_id}/{request_id}", E::NoAttachment),
             ("{date}/{call_id}/{file}", E::NotUnique("{request_id}")),

@@ -81,6 +81,19 @@ impl Budget {
         }
     }
 
+    /// How much of the memory is taken, and how much there is, in bytes: for bodies, for work on them, and for long
+    /// events.
+    pub fn memory_used(&self) -> (u64, u64) {
+        let pools = [&self.bodies, &self.work, &self.events];
+        let sum = |of: fn(&Pool) -> u64| pools.into_iter().map(of).sum();
+        (sum(Pool::used), sum(Pool::bytes))
+    }
+
+    /// The same of the room in the spool.
+    pub fn spool_used(&self) -> (u64, u64) {
+        (self.spool.used(), self.spool.bytes())
+    }
+
     /// Whether a temporary file can be made, and written, in the spool folder. Blocking.
     pub fn try_spool(dir: &Path) -> io::Result<()> {
         nameless(dir)?.write_all(&[0])

@@ -85,11 +85,16 @@ impl Pool {
         self.0.total
     }
 
+    /// What somebody has.
+    pub(super) fn used(&self) -> u64 {
+        let state = self.state();
+        state.small.taken + state.large.taken
+    }
+
     /// What nobody has.
     #[cfg(test)]
     pub(super) fn free(&self) -> u64 {
-        let state = self.state();
-        self.0.total - state.small.taken - state.large.taken
+        self.0.total - self.used()
     }
 
     /// The most that one share can be without keeping small ones waiting.

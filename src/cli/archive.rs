@@ -17,6 +17,7 @@ use super::{
     say, say_json, setup,
 };
 use crate::{
+    flights::Flight,
     manifest::{Entry, EntryStatus, Object},
     pipeline::{Archivist, End, Job, Outcome},
     telemetry,
@@ -118,6 +119,7 @@ async fn archive(archivist: &Archivist, found: &Found, job_time: Duration) -> Ou
         started,
         time: job_time,
         patience: PATIENCE,
+        flight: Flight::default(),
     };
     let outcome = archivist.archive(&job).await;
     telemetry::archived(&outcome, label(&outcome), started.elapsed());

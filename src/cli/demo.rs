@@ -25,6 +25,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{Exit, Failure, archive::Attachment, say, say_json, setup};
 use crate::{
     check::Facts,
+    flights::Flight,
     manifest::{Entry, EntryStatus, Kept, Object},
     pipeline::{Archivist, End, Job, Outcome},
     settle::{Decision, Rules},
@@ -254,6 +255,7 @@ async fn archive(
         started: Instant::now(),
         time: job_time,
         patience: job_time,
+        flight: Flight::default(),
     };
     archivist.archive(&job).await
 }

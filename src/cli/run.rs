@@ -1,12 +1,12 @@
 //! `callvault run`: the worker.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Failure, setup};
-use crate::{doctor::Finding, http::Health, queue::consumer::Worker};
+use crate::{doctor::Finding, http::Health, page::Page, queue::consumer::Worker};
 
 /// The worker: archives events from the queue until SIGTERM or SIGINT.
 ///
@@ -38,7 +38,9 @@ impl Run {
         }
         let worker = Worker::new(parts.archivist, parts.queue, parts.refusals, parts.job_time);
         let stop = stop_on_signal().map_err(Failure::unreachable)?;
-        let health = tokio::spawn(health.serve(worker.readiness()));
+        let status = Arc::clone(worker.status());
+        let page = Page::new(Arc::clone(&status), parts.shown, parts.job_time);
+        let health = tokio::spawn(health.serve(status, page));
         worker.run(&stop, self.grace).await;
         health.abort();
         tracing::info!("stopped");

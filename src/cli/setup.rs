@@ -1,6 +1,6 @@
 //! From the configuration to the parts of a running callvault, with every mistake in one report.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{ffi::OsString, path::Path, sync::Arc, time::Duration};
 
 use super::Failure;
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     doctor::{self, Finding, machine::Asked},
     fetch::Fetcher,
     manifest::Worker,
+    metrics::Metrics,
     outage::Outage,
     pipeline::{Archivist, Turns},
     store::{Bucket, Clients, OptionMistake, Setting, Stores},
@@ -24,6 +25,8 @@ pub(super) struct Parts {
     pub(super) http: config::Http,
     pub(super) job_time: Duration,
     pub(super) refusals: u32,
+    /// The template of objects' keys.
+    pub(super) key: String,
     /// What could be better in the configuration.
     pub(super) findings: Vec<Finding>,
     /// What it asks of the machine.
@@ -32,6 +35,8 @@ pub(super) struct Parts {
     pub(super) allow_private_addresses: bool,
     /// Each kind of attachment, in words.
     pub(super) kinds: Vec<String>,
+    /// The effective configuration, as anybody may see it.
+    pub(super) shown: Vec<config::Shown>,
 }
 
 impl Parts {
@@ -76,6 +81,7 @@ fn read(path: &Path) -> Result<(Config, Mistakes), Failure> {
 /// Builds everything that the configuration names, so that what only a later stage can judge is judged
 /// in the same run.
 fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
+    let shown = config.shown();
     let findings = doctor::configuration::configuration(&config);
     let Config {
         queue,
@@ -118,6 +124,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         &archive.quarantine_bucket,
         tenants_of(tenants),
     );
+    let metrics = Metrics::new(planner.kinds(), stores.iter().map(|bucket| bucket.name()));
     let asked = Asked {
         prefetch: queue.prefetch,
         limits: limits.clone(),
@@ -134,6 +141,7 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         include_event: archive.include_event,
         worker: Worker::this(),
         turns: Turns::default(),
+        metrics: Arc::new(metrics.map_err(Failure::unreachable)?),
     };
     Ok(Parts {
         archivist,
@@ -141,10 +149,12 @@ fn build(config: Config, mut mistakes: Mistakes) -> Result<Parts, Failure> {
         http,
         job_time: limits.job_time,
         refusals: fetch.refusals,
+        key: archive.key,
         findings,
         asked,
         allow_private_addresses: fetch.allow_private_addresses,
         kinds: words,
+        shown,
     })
 }
 

@@ -177,6 +177,12 @@ impl Sources {
                     self.add(format!("{key}[{index}]"), item);
                 }
             }
+            // A whole table in one variable.
+            Value::Variable(text) => {
+                if let Some(Value::Table(table)) = parse_value(text, &node.place) {
+                    self.add_table(&key, &table);
+                }
+            }
             _ => {}
         }
         self.places.insert(key, node.place.clone());

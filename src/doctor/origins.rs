@@ -73,7 +73,10 @@ pub async fn origins(fetcher: &Fetcher, budget: &Budget, allow_private: bool) ->
 async fn refused(fetcher: &Fetcher, budget: &Budget) -> Result<(), String> {
     let url = Url::parse("https://localhost/").map_err(|error| error.to_string())?;
     let deadline = Instant::now() + PATIENCE;
-    match fetcher.fetch(&url, 1, budget, deadline).await {
+    match fetcher
+        .fetch(&url, 1, budget, deadline, &std::sync::Arc::default())
+        .await
+    {
         Err(FetchError::Forbidden(_)) => Ok(()),
         // A machine without that name leads nowhere with it.
         Err(FetchError::Connect(why)) if why.contains("lookup") => Ok(()),

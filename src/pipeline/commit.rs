@@ -9,6 +9,7 @@ use super::{Archivist, Fault, Job, Stop, about::manifest_about, judge::aside};
 use crate::{
     attachment::manifest_key,
     event::CallAnalyzed,
+    flights::Stage,
     manifest::{Entry, EntryStatus, Known, Manifest, Status},
     store::{Found, Put},
 };
@@ -22,6 +23,19 @@ impl Archivist {
     /// Writes the manifest: the commit mark. A complete one is never replaced, a partial one only by
     /// one that lacks less.
     pub(super) async fn commit(
+        &self,
+        call: &CallAnalyzed,
+        entries: &[Entry],
+        job: &Job,
+    ) -> Result<(), Stop> {
+        let writing = Stage::Manifest {
+            bucket: self.manifests.name().into(),
+        };
+        let written = self.write_manifest(call, entries, job);
+        self.stage(job, writing, written).await
+    }
+
+    async fn write_manifest(
         &self,
         call: &CallAnalyzed,
         entries: &[Entry],
@@ -81,7 +95,11 @@ impl Archivist {
         job: &Job,
     ) -> Result<Option<Known>, Stop> {
         let key = manifest_key(call);
-        let Some(found) = self.manifests.find(&key, job.patience()).await? else {
+        let looking = Stage::Looking {
+            bucket: self.manifests.name().into(),
+        };
+        let found = self.manifests.find(&key, job.patience());
+        let Some(found) = self.stage(job, looking, found).await? else {
             return Ok(None);
         };
         parse_known(call, &key, &found).map(Some)

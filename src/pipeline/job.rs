@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::{
     event::{EventError, Id},
     fetch::{Class, FetchError},
+    flights::Flight,
     manifest::Entry,
     store::StoreError,
 };
@@ -31,6 +32,8 @@ pub struct Job {
     pub time: Duration,
     /// How long a store that does not work is waited for, at the most.
     pub patience: Duration,
+    /// Where it is noted what is done with it.
+    pub flight: Flight,
 }
 
 /// What became of a job.

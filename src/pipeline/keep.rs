@@ -13,6 +13,7 @@ use crate::{
     body::Body,
     event::CallAnalyzed,
     fetch::{FetchError, Fetched, Source, expiry},
+    flights::Stage,
     manifest::{Entry, Object},
     metadata,
     store::{Bucket, Put},
@@ -27,17 +28,13 @@ pub(super) struct Checked {
 }
 
 impl Archivist {
-    /// One attachment: fetched, checked and stored, or found stored already.
+    /// One attachment: fetched, checked and stored.
     pub(super) async fn keep(
         &self,
         call: &CallAnalyzed,
         planned: &Planned<'_>,
-        stored: Option<Entry>,
         job: &Job,
     ) -> Result<Kept, Stop> {
-        if let Some(entry) = stored {
-            return Ok((entry, None));
-        }
         // What was here before was downloaded before. As long as its bucket does not work it is not
         // downloaded again; a first download may not wait, for URLs expire.
         let _trial = if job.seen_before {
@@ -55,7 +52,8 @@ impl Archivist {
                 let good = checked.verdict.is_ok();
                 // Its room in the budget is needed for what is there.
                 drop(checked);
-                self.resolve(call, planned, good, job).await
+                // Seldom, and large.
+                Box::pin(self.resolve(call, planned, good, job)).await
             }
         }
     }
@@ -67,7 +65,11 @@ impl Archivist {
         job: &Job,
     ) -> Result<Option<MutexGuard<'_, ()>>, Fault> {
         let bucket = self.bucket(planned.place(true))?;
-        let gate = timeout(job.patience(), bucket.outage().gate()).await;
+        let gate = timeout(job.patience(), bucket.outage().gate());
+        let waiting = Stage::Waiting {
+            bucket: bucket.name().into(),
+        };
+        let gate = self.stage(job, waiting, gate).await;
         gate.map_err(|_| Fault::Down {
             part: format!("bucket {:?}", bucket.name()),
         })
@@ -86,9 +88,12 @@ impl Archivist {
         // Another worker may have finished this event; then nothing of it may change any more.
         self.known(call, job).await?;
         let bucket = self.bucket(planned.place(good))?;
-        let there = bucket
-            .get(&planned.key, &self.budget, job.patience())
-            .await?;
+        let reading = Stage::Reading {
+            kind: planned.kind.name.clone(),
+            bucket: bucket.name().into(),
+        };
+        let there = bucket.get(&planned.key, &self.budget, job.patience());
+        let there = self.stage(job, reading, there).await?;
         let (ours, theirs) = (call.sha256.to_string(), there.event.unwrap_or_default());
         // Without a mark it is as it was before there were marks, and in a folder: this event's own.
         if !theirs.is_empty() && theirs != ours {
@@ -98,7 +103,7 @@ impl Archivist {
             content_type: there.content_type,
             ..Source::default()
         };
-        let there = self.judge(planned, there.body, source).await?;
+        let there = self.judge(planned, there.body, source, job).await?;
         if there.verdict.is_ok() || !good {
             // Where it lies already it is found to be the same.
             return match self.put(call, planned, &there, job).await? {
@@ -116,14 +121,13 @@ impl Archivist {
         };
         let about = about(call, planned, &again);
         let (body, patience) = (&again.body, job.patience());
-        let staged = bucket
-            .stage(&planned.key, body, &about, &self.budget, patience)
-            .await?;
+        let staged = bucket.stage(&planned.key, body, &about, &self.budget, patience);
+        let staged = self.stage(job, storing(planned, bucket), staged).await?;
         // That may have taken minutes, in which another worker may have finished the event.
         self.known(call, job).await?;
         // Not again after a pause, in which another worker may finish it.
-        bucket
-            .overwrite(staged, body, &about, &self.budget, Duration::ZERO)
+        let overwritten = bucket.overwrite(staged, body, &about, &self.budget, Duration::ZERO);
+        self.stage(job, storing(planned, bucket), overwritten)
             .await?;
         Ok((again.entry(planned), None))
     }
@@ -136,11 +140,16 @@ impl Archivist {
     ) -> Result<Result<Checked, FetchError>, Fault> {
         let (url, most) = (&planned.listed.url, planned.kind.max_size);
         let fetch = || async {
-            match self
+            let (received, fetching) = (
+                job.flight.received(),
+                Stage::Fetching {
+                    kind: planned.kind.name.clone(),
+                },
+            );
+            let fetched = self
                 .fetcher
-                .fetch(url, most, &self.budget, job.deadline())
-                .await
-            {
+                .fetch(url, most, &self.budget, job.deadline(), received);
+            match self.stage(job, fetching, fetched).await {
                 Err(FetchError::Local(error)) => Err(error),
                 fetched => Ok(fetched),
             }
@@ -150,7 +159,7 @@ impl Archivist {
             .wait_out("spool a download", job.patience(), fetch)
             .await?
         {
-            Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source).await?)),
+            Ok(Fetched { body, source }) => Ok(Ok(self.judge(planned, body, source, job).await?)),
             // The origin is not to pay for the time that a part of ours took.
             Err(FetchError::Late | FetchError::NoRoom { .. })
                 if self.down_since(job.started) > job.time / 4 =>
@@ -173,8 +182,13 @@ impl Archivist {
         planned: &Planned<'_>,
         body: Body,
         source: Source,
+        job: &Job,
     ) -> io::Result<Checked> {
-        let verdict = self.verdict(&planned.kind, &body).await?;
+        let checking = Stage::Checking {
+            kind: planned.kind.name.clone(),
+        };
+        let verdict = self.verdict(&planned.kind, &body);
+        let verdict = self.stage(job, checking, verdict).await?;
         Ok(Checked {
             body,
             source,
@@ -199,7 +213,7 @@ impl Archivist {
             &self.budget,
             job.patience(),
         );
-        Ok(put.await?)
+        Ok(self.stage(job, storing(planned, bucket), put).await?)
     }
 
     fn bucket(&self, name: &str) -> io::Result<&Arc<Bucket>> {
@@ -207,6 +221,13 @@ impl Archivist {
         self.stores
             .get(name)
             .ok_or_else(|| io::Error::other(format!("no bucket is called {name:?}")))
+    }
+}
+
+fn storing(planned: &Planned<'_>, bucket: &Bucket) -> Stage {
+    Stage::Storing {
+        kind: planned.kind.name.clone(),
+        bucket: bucket.name().into(),
     }
 }
 

@@ -26,7 +26,9 @@ use crate::{
     config,
     event::EventError,
     fetch::Fetcher,
+    flights::Flight,
     manifest::Worker,
+    metrics::Metrics,
     outage::Outage,
     store::{Bucket, Clients, Stores},
 };
@@ -155,6 +157,7 @@ fn archivist() -> Archivist {
         include_event: false,
         worker: Worker::this(),
         turns: Turns::default(),
+        metrics: Arc::new(Metrics::new([], []).unwrap()),
     }
 }
 
@@ -174,6 +177,7 @@ fn listing(request_id: &str, attachments: &str) -> Job {
         started: Instant::now(),
         time: Duration::from_mins(1),
         patience: Duration::from_mins(1),
+        flight: Flight::default(),
     }
 }
 

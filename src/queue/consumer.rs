@@ -1,6 +1,6 @@
 //! Taking deliveries: one task each, through whatever happens to the broker.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::BackoffBuilder;
 use chrono::Utc;
@@ -12,13 +12,14 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     QueueError, backoff,
+    counting::Counting,
     handler::Handler,
     message,
     session::{Role, connect},
@@ -29,8 +30,10 @@ use super::{
 };
 use crate::{
     config,
+    flights::Flights,
     outage::Outage,
     pipeline::{Archivist, due_of},
+    status::{self, Status, Watched},
     telemetry,
 };
 
@@ -47,9 +50,6 @@ const CONSUME: &str = "consume";
 /// A consumer tag that tells the operator whose it is.
 const TAG: &str = "callvault";
 
-/// Whether a worker takes deliveries, or why not.
-pub type Readiness = Result<(), String>;
-
 /// Takes events from the work queue until it is told to stop.
 #[derive(Debug)]
 pub struct Worker {
@@ -62,7 +62,7 @@ pub struct Worker {
     /// Cancelled when the grace is over: then jobs are dropped where they stand.
     give_up: CancellationToken,
     outage: Outage,
-    readiness: watch::Sender<Readiness>,
+    status: Arc<Status>,
 }
 
 impl Worker {
@@ -74,7 +74,22 @@ impl Worker {
         job_time: Duration,
     ) -> Self {
         let queue = Arc::new(queue);
+        let outage = Outage::of("the broker");
+        let (metrics, budget) = (Arc::clone(&archivist.metrics), archivist.budget.clone());
         let handler = Handler::new(archivist, Arc::clone(&queue), refusals, job_time);
+        let broker = Watched {
+            outage: outage.clone(),
+            bucket: None,
+        };
+        let status = Status {
+            started: Utc::now(),
+            metrics,
+            flights: Flights::default(),
+            prefetch: queue.prefetch.into(),
+            budget,
+            session: status::Session::default(),
+            outages: [broker].into_iter().chain(handler.outages()).collect(),
+        };
         Self {
             handler: Arc::new(handler),
             places: Arc::new(Semaphore::new(queue.prefetch.into())),
@@ -82,14 +97,14 @@ impl Worker {
             jobs: TaskTracker::new(),
             suspects: Arc::default(),
             give_up: CancellationToken::new(),
-            outage: Outage::of("the broker"),
-            readiness: watch::Sender::new(Err("not connected to the broker yet".into())),
+            outage,
+            status: Arc::new(status),
         }
     }
 
-    /// Watches whether deliveries are taken.
-    pub fn readiness(&self) -> watch::Receiver<Readiness> {
-        self.readiness.subscribe()
+    /// What is known of it while it runs.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
     /// Consumes until `stop`, through whatever happens to the broker; then finishes what is in flight
@@ -121,16 +136,13 @@ impl Worker {
             self.outage.fails(CONSUME, &error, Instant::now());
             let reason = telemetry::chain(&error);
             tracing::debug!(reason, pause_ms = pause.as_millis(), "not consuming");
-            self.set_readiness(Err(format!("not consuming: {reason}")));
+            let why = format!("not consuming: {reason}");
+            self.status.session.broke(why);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {}
             }
         }
-    }
-
-    fn set_readiness(&self, readiness: Readiness) {
-        let _before = self.readiness.send_replace(readiness);
     }
 
     async fn open(&self) -> Result<Session, QueueError> {
@@ -148,18 +160,28 @@ impl Worker {
         );
         let consumer = within(ANSWER, "start consuming", consume).await?;
         Ok(Session {
-            _connection: connection,
+            connection,
             channel,
             consumer,
         })
     }
 
-    /// Takes deliveries of one session. Jobs outlive it: what they store is found by the redelivery.
+    /// One session, to its end or the worker's. Jobs outlive it: what they store is found by the redelivery.
     async fn consume(
         &self,
         mut session: Session,
         stop: &CancellationToken,
         grace: Duration,
+    ) -> Result<(), QueueError> {
+        self.take(&mut session, stop).await?;
+        self.drain(session, grace).await;
+        Ok(())
+    }
+
+    async fn take(
+        &self,
+        session: &mut Session,
+        stop: &CancellationToken,
     ) -> Result<(), QueueError> {
         self.outage.works();
         tracing::info!(
@@ -167,17 +189,25 @@ impl Worker {
             prefetch = self.queue.prefetch,
             "consuming"
         );
-        self.set_readiness(Ok(()));
+        self.status.session.consumes();
         // At most as many as the prefetch: the broker sends no more.
         let mut waiting = Waiting::new();
+        let free = || self.places.available_permits() > 0;
+        let counting = Counting {
+            connection: &session.connection,
+            queue: &self.queue,
+            session: &self.status.session,
+        };
+        let mut counting = pin!(counting.run(free));
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => return Ok(()),
                 // A full worker listens on, too: it would not notice the end of its session.
                 delivery = session.consumer.next() => match delivery {
                     Some(Ok(delivery)) => {
                         let arrived = Instant::now();
+                        self.status.session.delivered();
                         match Arc::clone(&self.places).try_acquire_owned() {
                             Ok(place) if waiting.is_empty() => self.start(delivery, arrived, place),
                             _ => {
@@ -190,6 +220,7 @@ impl Worker {
                     Some(Err(error)) => return Err(QueueError::broker("go on consuming")(error)),
                     None => return Err(QueueError::Cancelled),
                 },
+                never = &mut counting => match never {},
                 Ok(place) = Arc::clone(&self.places).acquire_owned(), if !waiting.is_empty() => {
                     if let Some((delivery, arrived)) = waiting.pop() {
                         self.start(delivery, arrived, place);
@@ -197,8 +228,6 @@ impl Worker {
                 }
             }
         }
-        self.drain(session, grace).await;
-        Ok(())
     }
 
     /// The end of a session: nothing new is taken, what is in flight is finished.
@@ -221,7 +250,7 @@ impl Worker {
 
     /// Waits for the jobs in flight, as long as the grace lasts.
     async fn finish(&self, grace: Duration) {
-        self.set_readiness(Err("stopping".into()));
+        self.status.session.stops(grace);
         tracing::info!(
             in_flight = self.jobs.len(),
             grace_s = grace.as_secs_f64(),
@@ -249,12 +278,14 @@ impl Worker {
         }
         let (handler, suspects) = (Arc::clone(&self.handler), Arc::clone(&self.suspects));
         let give_up = self.give_up.clone();
+        let attempt = message::attempt(&delivery.properties);
+        let flight = self.status.flights.begin(arrived, attempt);
         self.jobs.spawn(async move {
             let _place = place;
             let returns = message::returns(&delivery.properties);
             let job = Box::pin(async {
                 if delivery.acker.usable() {
-                    handler.handle(delivery, arrived).await;
+                    handler.handle(delivery, arrived, flight).await;
                 }
             });
             give_up
@@ -265,8 +296,8 @@ impl Worker {
 }
 
 struct Session {
-    // Dropping the connection would close the channel.
-    _connection: Connection,
+    // Dropping it would close the channel.
+    connection: Connection,
     channel: Channel,
     consumer: Consumer,
 }

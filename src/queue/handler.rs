@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -24,9 +21,11 @@ use super::{
 use crate::{
     config,
     digest::Sha256,
+    flights::{Flight, Stage},
     outage::Outage,
     pipeline::{Archivist, Job},
     settle::{Decision, Rules},
+    status::Watched,
     telemetry,
 };
 
@@ -52,8 +51,6 @@ pub(super) struct Handler {
     publisher: Publisher,
     /// How each queue that messages are moved to is doing.
     outages: HashMap<String, Outage>,
-    /// Settlements that came too late.
-    lost: AtomicU64,
 }
 
 impl Handler {
@@ -70,7 +67,6 @@ impl Handler {
             archivist,
             outages: queues.map(outage).collect(),
             names,
-            lost: AtomicU64::new(0),
             rules: Rules {
                 delays: queue.retry_delays.clone(),
                 refusals,
@@ -86,12 +82,29 @@ impl Handler {
         self.archivist.stores.cleaned(within).await
     }
 
+    /// What the worker is at, and how all is doing that it depends on.
+    pub(super) fn outages(&self) -> Vec<Watched> {
+        let mut buckets: Vec<_> = self.archivist.stores.iter().collect();
+        buckets.sort_by_key(|bucket| bucket.name());
+        let buckets = buckets.into_iter().map(|bucket| Watched {
+            outage: bucket.outage().clone(),
+            bucket: Some(bucket.name().to_owned()),
+        });
+        let names = self.names.all(&self.queue.retry_delays);
+        let queues = names.filter_map(|name| self.outages.get(&name));
+        let others = [&self.archivist.spool].into_iter().chain(queues);
+        let others = others.map(|outage| Watched {
+            outage: outage.clone(),
+            bucket: None,
+        });
+        buckets.chain(others).collect()
+    }
+
     /// `arrived` is when the broker began to wait for the settlement.
-    pub(super) async fn handle(&self, mut delivery: Delivery, arrived: Instant) {
-        let tries = message::tries(&delivery.properties);
+    pub(super) async fn handle(&self, mut delivery: Delivery, arrived: Instant, flight: Flight) {
         let job = Job {
             body: Bytes::from(std::mem::take(&mut delivery.data)),
-            attempt: tries.unwrap_or(0).saturating_add(1),
+            attempt: message::attempt(&delivery.properties),
             seen_before: delivery.redelivered || message::seen_before(&delivery.properties),
             started: arrived,
             time: self.job_time,
@@ -100,13 +113,17 @@ impl Handler {
             } else {
                 Duration::ZERO
             },
+            flight,
         };
         let span = tracing::info_span!("event", attempt = job.attempt);
         let outcome = self.archivist.archive(&job).instrument(span).await;
         let decision = self.rules.decide(&outcome, job.attempt, Utc::now());
-        if self.settle(&delivery, &job, &decision).await {
+        let settling = self.settle(&delivery, &job, &decision);
+        if self.archivist.stage(&job, Stage::Settling, settling).await {
             let letter = Sha256::of(&job.body).to_string();
             let (letter, took) = (&letter[..SHORT_DIGEST], arrived.elapsed());
+            let label = telemetry::label(&outcome, &decision);
+            self.archivist.metrics.settled(label, took);
             telemetry::settled(&outcome, &decision, letter, job.attempt, took);
         }
     }
@@ -220,7 +237,7 @@ impl Handler {
             Ok(false) => "its channel is gone".to_owned(),
             Err(error) => error.to_string(),
         };
-        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        let lost = self.archivist.metrics.late();
         tracing::info!(
             why,
             lost,

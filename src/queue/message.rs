@@ -46,6 +46,11 @@ pub fn tries(properties: &BasicProperties) -> Option<u32> {
     count(properties, ATTEMPT)
 }
 
+/// The how-manieth try a delivery is, from 1.
+pub fn attempt(properties: &BasicProperties) -> u32 {
+    tries(properties).unwrap_or(0).saturating_add(1)
+}
+
 /// How often an event was replayed from the dead-letter queue.
 pub fn replays(properties: &BasicProperties) -> u32 {
     count(properties, REPLAYS).unwrap_or(0)

@@ -138,6 +138,17 @@ pub(super) async fn exchange(
     answered(declare, &format!("exchange {:?}", queue.exchange)).await
 }
 
+/// How many messages are ready in a queue, and how many take from it. Where there is no such queue, the channel is gone.
+pub(super) async fn count(channel: &Channel, name: &str) -> Result<(u64, u64), QueueError> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let count = channel.queue_declare(name.into(), options, FieldTable::default());
+    let queue = within(ANSWER, "count a queue", count).await?;
+    Ok((queue.message_count().into(), queue.consumer_count().into()))
+}
+
 async fn declare(
     channel: &Channel,
     name: &str,

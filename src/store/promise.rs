@@ -232,7 +232,8 @@ impl Bucket {
 
     /// What lists a bucket: audits, and sweeping.
     async fn examine_listing(&self, path: &Path, findings: &mut Vec<Finding>) -> Result<(), Cause> {
-        let folder = Path::from_iter(path.parts().take(path.parts_count().saturating_sub(1)));
+        let above = path.parts_count().saturating_sub(1);
+        let folder: Path = path.parts().take(above).collect();
         let mut listed = self.store.list(Some(&folder));
         loop {
             match listed.next().await.transpose() {

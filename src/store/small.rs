@@ -12,7 +12,7 @@ use super::{About, Bucket, Cause, Found, Put, StoreError};
 
 /// The largest manifest that is read back, in bytes: that of the largest event, each of whose URLs grows by
 /// percent-encoding, is well below.
-const LARGEST_MANIFEST: u64 = 128 << 20;
+pub(super) const LARGEST_MANIFEST: u64 = 128 << 20;
 
 impl Bucket {
     /// Stores small bytes under a key where nothing is yet.

@@ -200,7 +200,7 @@ fn temporary_files(root: &FilePath) -> io::Result<Vec<Leftover>> {
 }
 
 /// The name that a temporary file was to get.
-fn named_before(name: &str) -> Option<&str> {
+pub(super) fn named_before(name: &str) -> Option<&str> {
     let (name, number) = name.rsplit_once('#')?;
     let counted = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     counted.then_some(name)

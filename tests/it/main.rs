@@ -27,6 +27,7 @@ mod desk;
 mod failing;
 mod harness;
 mod hostile;
+mod manual;
 mod mutated;
 mod publishing;
 mod reaching;

@@ -39,6 +39,13 @@ pub(crate) struct Done {
     pub(crate) used: Vec<Used>,
 }
 
+impl Done {
+    /// Events a second, from the start of the processes.
+    pub(crate) fn rate(&self) -> f64 {
+        self.settled.len() as f64 / self.wall
+    }
+}
+
 impl Plan<'_> {
     /// Starts the workers, with these events in the queue already.
     pub(crate) async fn start(&self, bench: &Bench, events: &[Event]) -> Result<Crew> {

@@ -3,6 +3,7 @@
 mod far;
 mod neighbours;
 mod rss;
+mod scale;
 mod start;
 
 use anyhow::Result;
@@ -20,15 +21,17 @@ use crate::{
 pub(crate) enum Scenario {
     Far,
     Workers,
+    Scale,
     Rss,
     Neighbours,
     Start,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Far,
         Self::Workers,
+        Self::Scale,
         Self::Rss,
         Self::Neighbours,
         Self::Start,
@@ -38,6 +41,7 @@ impl Scenario {
         match self {
             Self::Far => "far",
             Self::Workers => "workers",
+            Self::Scale => "scale",
             Self::Rss => "rss",
             Self::Neighbours => "neighbours",
             Self::Start => "start",
@@ -49,6 +53,9 @@ impl Scenario {
         match self {
             Self::Far => "W1's events from an origin 100 ms away, to a sink, with a prefetch of 32",
             Self::Workers => "the same with 4 workers of prefetch 8, over 1 worker of prefetch 8",
+            Self::Scale => {
+                "W1's events from an origin 1 s away, to a sink, by 1 to 16 workers with a prefetch of 32 on this machine"
+            }
             Self::Rss => {
                 "8 recordings at once to S3: of 512 MiB; of 2 GiB over of 64 MiB; one run each"
             }
@@ -67,6 +74,7 @@ impl Scenario {
         match self {
             Self::Far => far::far(bench).await,
             Self::Workers => far::workers(bench).await,
+            Self::Scale => scale::measure(bench).await,
             Self::Rss => rss::measure(bench).await,
             Self::Neighbours => neighbours::measure(bench).await,
             Self::Start => start::measure(bench).await,

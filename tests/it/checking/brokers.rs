@@ -22,7 +22,7 @@ fn follow(broker: &Server, advice: &Value) {
 async fn each_closed_door_is_told_by_its_name_with_what_opens_it() {
     let rabbit = address(servers::rabbit().await);
     let s3 = servers::s3().await;
-    let web = address(&s3.endpoint());
+    let web = address(s3.endpoint());
     for (url, detail, mend) in [
         (
             format!("amqp://guest:canary@{rabbit}/%2f"),

@@ -51,7 +51,7 @@ async fn a_store_that_cannot_be_reached_is_told_with_what_to_do_first() {
             "the endpoint speaks no TLS",
         ),
         (
-            &endpoint,
+            endpoint,
             "s3://no-such-bucket-of-ours",
             "NoSuchBucket",
             "create the bucket",

@@ -108,8 +108,7 @@ async fn rate(
     let events: Vec<_> = (0..events)
         .map(|_| Event::new(&url, RECORDING))
         .collect::<Result<_>>()?;
-    let done = plan.run(bench, &events).await?;
-    let rate = done.settled.len() as f64 / done.wall;
+    let rate = plan.run(bench, &events).await?.rate();
     bench.note(&format!("{name}, {}: {rate:.1} events/s", who.name()));
     Ok(rate)
 }

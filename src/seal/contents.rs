@@ -1,0 +1,255 @@
+//! What the seals of a day hold together, and what a manifest is by them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+
+use super::{
+    Flaw, Statement,
+    chain::{Chain, seal_key},
+    index::{self, IndexError},
+    row::{Object, Sealed},
+};
+use crate::{
+    audit::days::{Day, ManifestKey},
+    body::{Budget, blocking},
+    digest::Sha256,
+    store::{Bucket, Listed, StoreError},
+};
+
+/// How long a store that does not work is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How far the clocks of a store and of who seals may differ.
+const SKEW: TimeDelta = TimeDelta::minutes(5);
+
+/// The sealed manifests of a day. About 250 bytes each are held in memory.
+#[derive(Debug)]
+pub struct Contents {
+    day: Day,
+    /// By what follows the day in their keys, without the last segment.
+    manifests: HashMap<Box<str>, Entry>,
+    /// When the day was last listed for a seal.
+    listed_at: DateTime<Utc>,
+    /// What is wrong with the seals' indexes; with any of these, nothing can be said of single manifests.
+    pub flaws: Vec<Flaw>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    size: u64,
+    sha256: Sha256,
+    status: Sealed,
+    seen: bool,
+    /// Of a partial one: what has to stay when it is replaced.
+    objects: Vec<Object>,
+}
+
+/// What a manifest that is there is by the day's seals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Sealed, with these very bytes.
+    Sealed,
+    /// Sealed as partial, and other bytes now.
+    Replaced,
+    /// Sealed, never to change, and other bytes now.
+    Altered,
+    /// Not sealed.
+    Unsealed,
+}
+
+impl Contents {
+    /// Reads all indexes of a day; `None` where it was never sealed.
+    pub async fn read(
+        bucket: &Arc<Bucket>,
+        budget: &Budget,
+        chain: &Chain,
+        day: Day,
+    ) -> Result<Option<Self>, StoreError> {
+        let mut contents: Option<Self> = None;
+        for statement in chain.of_day(day) {
+            let contents = contents.get_or_insert_with(|| Self {
+                day,
+                manifests: HashMap::new(),
+                listed_at: statement.listed_at,
+                flaws: Vec::new(),
+            });
+            contents.listed_at = contents.listed_at.max(statement.listed_at);
+            let flaw = match bucket.size_of(&statement.index).await? {
+                None => Some((
+                    "index_missing",
+                    "it is gone, and a seal names it".to_owned(),
+                )),
+                Some(size) if size != statement.packed.size => {
+                    Some(("index_altered", IndexError::Other.to_string()))
+                }
+                Some(_) => {
+                    let read = contents.add(bucket, budget, statement).await?;
+                    read.err().map(|error| ("index_altered", error.to_string()))
+                }
+            };
+            let flaw = flaw.map(|(code, what)| {
+                let of = format!("{what} (seal {})", seal_key(statement.sequence));
+                Flaw::new(code, &statement.index, of)
+            });
+            contents.flaws.extend(flaw);
+        }
+        Ok(contents)
+    }
+
+    async fn add(
+        &mut self,
+        bucket: &Arc<Bucket>,
+        budget: &Budget,
+        statement: &Statement,
+    ) -> Result<Result<(), IndexError>, StoreError> {
+        let index = bucket.get(&statement.index, budget, PATIENCE).await?;
+        let (body, statement) = (index.body, statement.clone());
+        let seal = seal_key(statement.sequence);
+        let mut manifests = std::mem::take(&mut self.manifests);
+        let unpacked = blocking(move || {
+            let mut flaws = Vec::new();
+            let unpacked = index::unpack(&body, &statement, |key, sha256, line| {
+                let entry = manifests.get(&*short(&key));
+                let begun = entry.is_some_and(|entry| entry.sha256 == sha256);
+                if !begun && entry.is_some_and(|entry| entry.status != Sealed::Partial) {
+                    let what = format!("{key} was sealed before, and is sealed as another here");
+                    flaws.push(Flaw::new("seal_contradicts", &seal, what));
+                    return;
+                }
+                if !begun {
+                    let entry = Entry {
+                        size: line.manifest_size,
+                        sha256,
+                        status: line.status,
+                        seen: false,
+                        objects: Vec::new(),
+                    };
+                    manifests.insert(short(&key), entry);
+                }
+                if line.status == Sealed::Partial
+                    && let Some(entry) = manifests.get_mut(&*short(&key))
+                {
+                    entry.objects.extend(line.object());
+                }
+            });
+            Ok((unpacked, manifests, flaws))
+        });
+        // Reading a body that is there fails only with its disk, and then as its index.
+        match unpacked.await {
+            Ok((unpacked, manifests, flaws)) => {
+                self.manifests = manifests;
+                self.flaws.extend(flaws);
+                Ok(unpacked)
+            }
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    /// How many manifests are sealed.
+    pub fn len(&self) -> usize {
+        self.manifests.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.manifests.is_empty()
+    }
+
+    /// Notes that a manifest is there, and says whether its size or time gives a reason to read it again; `None` where
+    /// it is not sealed.
+    pub(super) fn notice(&mut self, key: &ManifestKey, listed: &Listed) -> Option<bool> {
+        let since = self.listed_at - SKEW;
+        let entry = self.manifests.get_mut(&*short(key))?;
+        entry.seen = true;
+        Some(entry.size != listed.size || listed.modified >= since)
+    }
+
+    /// Notes that a manifest is there with these bytes, and says what it is.
+    pub fn judge(&mut self, key: &ManifestKey, sha256: Sha256) -> Standing {
+        let Some(entry) = self.manifests.get_mut(&*short(key)) else {
+            return Standing::Unsealed;
+        };
+        entry.seen = true;
+        if entry.sha256 == sha256 {
+            Standing::Sealed
+        } else if entry.status == Sealed::Partial {
+            Standing::Replaced
+        } else {
+            Standing::Altered
+        }
+    }
+
+    /// Whether a partial manifest's successor still names all that it named.
+    pub(super) fn keeps(&self, key: &ManifestKey, objects: &[Object]) -> bool {
+        let entry = self.manifests.get(&*short(key));
+        entry.is_none_or(|entry| entry.objects.iter().all(|object| objects.contains(object)))
+    }
+
+    /// What is to be said of a manifest that was found so.
+    pub fn flaw(
+        &self,
+        key: &ManifestKey,
+        standing: Standing,
+        modified: DateTime<Utc>,
+    ) -> Option<Flaw> {
+        let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let (day, sealed, written) = (self.day, time(self.listed_at), time(modified));
+        let (code, what) = match standing {
+            Standing::Sealed => return None,
+            Standing::Altered => (
+                "sealed_altered",
+                format!(
+                    "it is not what was sealed (the store says that it was written at {written}): restore the sealed one \
+                     from a backup or an older version, and find out who may write here"
+                ),
+            ),
+            Standing::Replaced => (
+                "unsealed",
+                format!(
+                    "it was sealed as partial, and was written again at {written}: if a retry or a replay got further, \
+                     `callvault seal --day {day}` seals what it is now"
+                ),
+            ),
+            Standing::Unsealed if modified + SKEW < self.listed_at => (
+                "slipped_in",
+                format!(
+                    "the store says that it was written at {written}, but it was not there when the day was sealed at \
+                     {sealed}: it was put there later, with an older time"
+                ),
+            ),
+            Standing::Unsealed => (
+                "unsealed",
+                format!(
+                    "it was written at {written}, after the day was sealed at {sealed}: if it is a late event's, \
+                     `callvault seal --day {day}` seals it; if not, it was slipped in"
+                ),
+            ),
+        };
+        Some(Flaw::new(code, key.to_string(), what))
+    }
+
+    /// The sealed manifests that were not found.
+    pub fn missing(&self) -> Vec<Flaw> {
+        let mut missing: Vec<_> = self
+            .manifests
+            .iter()
+            .filter(|(_, entry)| !entry.seen)
+            .map(|(short, _)| self.key(short))
+            .collect();
+        missing.sort_unstable();
+        let flaw = |key| Flaw::new("sealed_missing", key, MISSING);
+        missing.into_iter().map(flaw).collect()
+    }
+
+    fn key(&self, short: &str) -> String {
+        format!("{}/{short}/manifest.json", self.day.folder())
+    }
+}
+
+/// What is said of a sealed manifest that is gone.
+const MISSING: &str = "it was sealed, and is gone: restore it from a backup or an older version, and find out who may delete here";
+
+/// What tells a manifest from others of its day.
+fn short(key: &ManifestKey) -> Box<str> {
+    format!("{}/{}", key.call_id, key.request_id).into()
+}

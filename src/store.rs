@@ -385,10 +385,12 @@ impl Bucket {
         let listed = self.store.list(Some(&self.prefix)).next().await.transpose();
         match listed {
             // Without the right to list, an answer to a request for one key will do.
-            Err(BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. }) => {
+            Err(refused) if is_refusal(&refused) => {
                 let probe = self.prefix.clone().join("callvault-check");
                 match self.store.head(&probe).await {
                     Ok(_) | Err(BackendError::NotFound { .. }) => Ok(()),
+                    // An answer without a body does not say what is wrong.
+                    Err(error) if is_refusal(&error) => Err(refused.into()),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -516,6 +518,21 @@ impl Bucket {
             .wait_out(what, patience, || caught(attempt()))
             .await
             .map_err(|source| self.error(what, source))
+    }
+}
+
+/// Whether a store says that the credentials may not do this. Of a list its client tells no more than the status.
+fn is_refusal(error: &BackendError) -> bool {
+    let status = || {
+        let words = telemetry::chain(error);
+        ["401 Unauthorized", "403 Forbidden"]
+            .iter()
+            .any(|status| words.contains(status))
+    };
+    match error {
+        BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. } => true,
+        BackendError::Generic { .. } => status(),
+        _ => false,
     }
 }
 

@@ -189,7 +189,8 @@ impl Examiner {
     /// Publishes a message to a queue that does not exist.
     pub async fn publishing(&self) -> Result<Publishing, QueueError> {
         match publisher::to_nobody(&self.connection, &nobody(), CONFIRM).await {
-            Err(QueueError::Unroutable { .. }) => Ok(Publishing::Works),
+            // Unless somebody has a queue by that name it comes back.
+            Ok(()) | Err(QueueError::Unroutable { .. }) => Ok(Publishing::Works),
             Err(QueueError::Broker { source, .. })
                 if refused(&source) == Some(AMQPSoftError::ACCESSREFUSED) =>
             {
@@ -199,8 +200,6 @@ impl Examiner {
                 Ok(Publishing::Blocked)
             }
             Err(error) => Err(error),
-            // Somebody has a queue by that name, or it is no RabbitMQ.
-            Ok(()) => Ok(Publishing::Works),
         }
     }
 

@@ -17,6 +17,7 @@
 )]
 
 mod archiving;
+mod browsing;
 mod checking;
 mod clones;
 mod commands;
@@ -27,17 +28,21 @@ mod desk;
 mod failing;
 mod harness;
 mod hostile;
+mod metrics;
 mod manual;
 mod mutated;
 mod publishing;
 mod reaching;
 mod retrying;
 mod scheduling;
+mod sealing;
 mod stores;
 mod support;
 mod surviving;
 mod sweeping;
 mod telling;
+mod tracing;
 mod trusting;
 mod uploading;
+mod verifying;
 mod wav;

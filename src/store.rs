@@ -24,7 +24,7 @@ mod upload;
 mod uploads;
 mod walk;
 
-use std::{collections::HashMap, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::join_all};
@@ -59,7 +59,6 @@ use crate::{
 pub struct Stores(HashMap<String, Arc<Bucket>>);
 
 /// One bucket, and the prefix in it that is callvault's.
-#[derive(Debug)]
 pub struct Bucket {
     name: String,
     /// Where it is; see [`Self::place`].
@@ -202,6 +201,14 @@ pub struct Found {
     /// The object's bytes.
     pub bytes: Bytes,
     version: UpdateVersion,
+}
+
+/// Its clients would tell their options too, and a proxy's URL may hold a password.
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, prefix, .. } = self;
+        write!(f, "Bucket({name:?}, {prefix})")
+    }
 }
 
 impl Stores {

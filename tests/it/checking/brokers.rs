@@ -137,14 +137,17 @@ async fn a_user_is_told_each_right_that_lacks_and_the_command_that_grants_it_doe
 }
 
 #[tokio::test]
-async fn a_desk_that_may_not_read_is_weak_alone() {
+async fn a_desk_that_may_not_read_is_weak_alone_and_so_is_an_alarm_that_lets_a_first_message_pass()
+{
     let broker = Server::start(Kind::RabbitMq).await;
     let mut setup = folders(broker.url());
     let worker = Worker::start(&setup.write());
     worker.wait_log("consuming").await;
     broker.rabbitmqctl(&["add_user", "worker", "w"]);
-    let work = format!("^{}$", setup.queue());
-    broker.rabbitmqctl(&["set_permissions", "worker", "^$", "^amq\\.default$", &work]);
+    // Some right to what it only looks for, as RabbitMQ 4.3 asks.
+    let read = format!("^({0}|{0}-calls|{0}\\.retry\\..*)$", setup.queue());
+    let write = format!("^(amq\\.default|{}\\.dead)$", setup.queue());
+    broker.rabbitmqctl(&["set_permissions", "worker", "^$", &write, &read]);
     let url = broker.url().replace("guest:guest", "worker:w");
     setup.set("queue", "url", &format!("{url:?}"));
     setup.set("queue", "declare", "false");
@@ -159,6 +162,15 @@ async fn a_desk_that_may_not_read_is_weak_alone() {
         report
             .ok("messages")
             .contains("0 wait to be taken, 1 consumers are at work")
+    );
+
+    setup.set("queue", "url", &format!("{:?}", broker.url()));
+    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.00001"]);
+    let report = check(&setup).await;
+    contains(
+        report.only("weak", "broker", 1),
+        "memory or disk alarm",
+        "rabbitmq-diagnostics alarms",
     );
 }
 
@@ -246,17 +258,5 @@ async fn queues_that_are_not_as_callvault_declares_them_are_told_with_what_follo
         report.ok("messages").contains("1 dead letters in"),
         "{:#?}",
         report.lines
-    );
-}
-
-#[tokio::test]
-async fn a_broker_under_alarm_is_told_though_it_lets_a_first_message_pass() {
-    let broker = Server::start(Kind::RabbitMq).await;
-    broker.rabbitmqctl(&["set_vm_memory_high_watermark", "0.00001"]);
-    let report = check(&folders(broker.url())).await;
-    contains(
-        report.only("weak", "broker", 1),
-        "memory or disk alarm",
-        "rabbitmq-diagnostics alarms",
     );
 }

@@ -155,3 +155,44 @@ async fn a_policy_against_unsigned_parts_is_found_before_the_first_large_recordi
     let untrusted = found(&at(&endpoint, url, ANYBODY)).await;
     contains(&untrusted[0], "UnknownIssuer", "SSL_CERT_FILE");
 }
+
+#[tokio::test]
+async fn what_a_clouds_variables_say_of_connections_counts_and_options_come_first() {
+    let s3 = servers::s3().await;
+    let url = format!("s3://{}/x", S3::BUCKET);
+    let mut setup = Setup::new("amqp://guest:guest@127.0.0.1:1/%2f");
+    setup.append(crate::stores::ONE_BUCKET);
+    let endpoint = s3.endpoint();
+    setup.append(&format!(
+        "[buckets.documents]\nurl = \"{url}\"\noptions = {{ endpoint = \"{endpoint}\", region = \"us-east-1\", {ANYBODY} }}\n"
+    ));
+    let with = async |variables: &[(&str, &str)]| {
+        let mut check = connecting(&setup.write());
+        check.envs(variables.iter().copied());
+        let report = Report::of(&output(check).await);
+        let bad = report.lines.into_iter();
+        bad.filter(|line| line["state"] == "fail" && line["what"] != "broker")
+            .collect::<Vec<_>>()
+    };
+    contains(
+        &with(&[]).await[0],
+        "it is an http:// URL, without TLS; use https://",
+        "",
+    );
+    assert_eq!(
+        with(&[("AWS_ALLOW_HTTP", "true")]).await,
+        Vec::<Value>::new()
+    );
+    let proxied = with(&[
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_PROXY_URL", "http://u:canary@127.0.0.1:1"),
+    ])
+    .await;
+    contains(&proxied[0], "Connection refused", "");
+    let wrong = with(&[
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_PROXY_URL", "http://u:canary@127.0.0.1:1\n"),
+    ])
+    .await;
+    contains(&wrong[0], "AWS_PROXY_URL: a control character in it", "");
+}

@@ -33,6 +33,7 @@ use self::{
     days::{Day, ManifestKey, Span},
     look::Look,
     objects::{Name, Objects},
+    record::Record,
     state::At,
 };
 pub use self::{
@@ -46,8 +47,6 @@ use crate::{
     telemetry,
 };
 
-/// How long an object may lie without a manifest: its worker may still be at the event's other attachments.
-const YOUNG: TimeDelta = TimeDelta::days(1);
 /// Manifests that are under way for each request in flight: one of a long recording does not hold up the others.
 const AHEAD: usize = 4;
 /// Manifests' bytes in memory at once. A larger one is read alone.
@@ -106,23 +105,37 @@ pub struct Auditor {
     /// Manifests in memory, in KiB.
     memory: Arc<Semaphore>,
     now: DateTime<Utc>,
+    /// How long an object may lie without a manifest, and a manifest be partial: its worker may still be at the event's
+    /// other attachments, its message on its way round the retry queues.
+    young: TimeDelta,
+}
+
+/// How to verify.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Whether an object's size is enough.
+    pub quick: bool,
+    /// Requests in flight, at most.
+    pub jobs: usize,
+    /// How old an object without a manifest, or a partial manifest, has to be.
+    pub older_than: TimeDelta,
 }
 
 impl Auditor {
-    /// Of the archive in these buckets. `jobs` requests are in flight at most; `quick` takes an object's size for enough.
-    pub fn new(
-        planner: Planner,
-        stores: Stores,
-        manifests: Arc<Bucket>,
-        jobs: usize,
-        quick: bool,
-    ) -> Self {
+    /// Of the archive in these buckets.
+    pub fn new(planner: Planner, stores: Stores, manifests: Arc<Bucket>, how: How) -> Self {
+        let How {
+            quick,
+            jobs,
+            older_than: young,
+        } = how;
         Self {
             planner,
             stores,
             manifests,
             quick,
             jobs,
+            young,
             requests: Semaphore::new(jobs),
             memory: Arc::new(Semaphore::new(MEMORY >> 10)),
             now: Utc::now(),
@@ -155,6 +168,7 @@ impl Auditor {
     }
 
     async fn run_to_its_end(self: &Arc<Self>, going: &mut Going<'_>) -> Result<(), Stopped> {
+        going.or_stop(self.reach()).await??;
         let days = going.or_stop(self.days(going.state.span())).await??;
         for day in days {
             if !going.state.passes(day) {
@@ -191,6 +205,18 @@ impl Auditor {
             }
             Ok(count)
         }
+    }
+
+    /// Makes sure that every bucket is there: to a request for an object, a store says the same where the bucket is
+    /// missing.
+    async fn reach(&self) -> Result<(), StoreError> {
+        let places = self.places();
+        let reached = places.iter().map(|bucket| bucket.reach());
+        let mut reached = stream::iter(reached).buffer_unordered(self.jobs);
+        while let Some(reached) = reached.next().await {
+            reached?;
+        }
+        Ok(())
     }
 
     /// The days of all buckets: objects may lie where every manifest has gone.
@@ -285,8 +311,12 @@ impl Auditor {
         Ok(objects)
     }
 
+    fn record(&self, json: &[u8], at: &ManifestKey) -> Result<Record, (Code, String)> {
+        Record::read(json, at, self.now, self.young)
+    }
+
     fn is_young(&self, modified: DateTime<Utc>) -> bool {
-        self.now.signed_duration_since(modified) < YOUNG
+        self.now.signed_duration_since(modified) < self.young
     }
 
     /// Reads a day's manifests, and looks at what they name.

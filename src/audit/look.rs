@@ -11,7 +11,7 @@ use super::{
     days::ManifestKey,
     finding::{Code, Finding},
     objects::{Name, Objects},
-    record::{Record, is_key},
+    record::is_key,
     state::Tally,
     unread,
 };
@@ -67,7 +67,7 @@ impl Auditor {
         let key = look.key.clone();
         let find = |code, detail: String| Finding::of(code, &at, (bucket, &key), detail);
         let record = match self.read_manifest(&key, size).await {
-            Ok(Read::Whole(json, _share)) => Record::read(&json, &at, self.now),
+            Ok(Read::Whole(json, _share)) => self.record(&json, &at),
             Ok(Read::Missing) => Err((Code::ManifestGone, "listed, and not there".into())),
             Ok(Read::TooLarge(size)) => {
                 let what = format!("{size} bytes: callvault writes none so large");

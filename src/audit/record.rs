@@ -20,9 +20,8 @@ use crate::{
     manifest::{EntryStatus, Object, SCHEMA, Status},
 };
 
-/// How long a manifest may be partial before that is worth telling: the message may still be on its way round the
-/// retry queues.
-const PARTIAL: TimeDelta = TimeDelta::days(1);
+/// How much the clocks of two machines may differ, and more.
+const DAY: TimeDelta = TimeDelta::days(1);
 /// White space that is tried before and after an event's text, in characters, for the digest of the message to fit.
 const SPACE_BEFORE: usize = 1;
 const SPACE_AFTER: usize = 4;
@@ -85,11 +84,12 @@ struct EntryFields {
 }
 
 impl Record {
-    /// Reads the manifest that was found under a key; `Err` is why it is none.
+    /// Reads the manifest that was found under a key; `Err` is why it is none. It may be partial for as long as `partial`.
     pub(super) fn read(
         json: &[u8],
         at: &ManifestKey,
         now: DateTime<Utc>,
+        partial: TimeDelta,
     ) -> Result<Self, (Code, String)> {
         let invalid = |error: serde_json::Error| {
             // Its own words may quote the file.
@@ -147,7 +147,7 @@ impl Record {
         let contradiction = contradiction(fields.status, &entries);
         problems.extend(contradiction.map(|what| (Code::ManifestContradictory, what.into())));
         let age = now.signed_duration_since(fields.archived_at);
-        if fields.status == Status::Partial && (age > PARTIAL || age < -PARTIAL) {
+        if fields.status == Status::Partial && (age >= partial || age < -DAY) {
             let missing = entries.iter().filter(|entry| entry.object.is_none());
             let missing = missing.count();
             let what = format!(
@@ -279,7 +279,7 @@ mod tests {
 
     fn read(json: &str) -> Result<Record, (Code, String)> {
         let at = ManifestKey::parse(KEY).unwrap();
-        Record::read(json.as_bytes(), &at, Utc::now())
+        Record::read(json.as_bytes(), &at, Utc::now(), DAY)
     }
 
     fn codes(json: &str) -> Vec<Code> {
@@ -406,8 +406,8 @@ mod tests {
             let at = at.min(json.len() - 1);
             json[at] = byte;
             let key = ManifestKey::parse(KEY).unwrap();
-            let _ = Record::read(&json, &key, Utc::now());
-            let _ = Record::read(&json[..cut.min(json.len())], &key, Utc::now());
+            let _ = Record::read(&json, &key, Utc::now(), DAY);
+            let _ = Record::read(&json[..cut.min(json.len())], &key, Utc::now(), DAY);
         }
     }
 }

@@ -14,7 +14,6 @@ use super::{
     finding::{Code, Finding},
     look::Read,
     objects::{Name, Objects},
-    record::Record,
     state::At,
     unread,
 };
@@ -144,7 +143,7 @@ impl Auditor {
             let key = at.to_string();
             match self.read_manifest(&key, 0).await {
                 Ok(Read::Missing) => {}
-                Ok(Read::Whole(json, _share)) => match Record::read(&json, at, self.now) {
+                Ok(Read::Whole(json, _share)) => match self.record(&json, at) {
                     Ok(record) => {
                         let named = |object: &Object| {
                             let place = self.stores.get(&object.bucket);

@@ -192,8 +192,13 @@ impl Run<'_> {
     /// before, and each since, also without manifests: what is put there later is so known for late. What appears on
     /// days long past is sealed by `--day` alone: somebody should know why.
     async fn days(&self, chain: &Chain, settled: Day) -> Result<BTreeSet<Day>, Failure> {
-        let sealed = chain.links.iter().map(|link| link.seal.statement.day);
-        let Some(last) = sealed.max() else {
+        let sealed = || {
+            chain
+                .links
+                .iter()
+                .map(|link| link.seal.statement.day.date())
+        };
+        let (Some(first), Some(last)) = (sealed().min(), sealed().max()) else {
             let span = Span {
                 since: None,
                 until: Some(settled),
@@ -201,12 +206,17 @@ impl Run<'_> {
             let present = days(&self.parts.archivist.manifests, span).await;
             return Ok(present.map_err(Failure::unreachable)?.into_iter().collect());
         };
-        let back = Days::new(u64::from(self.command.look_back));
-        let sealed = chain.links.iter().map(|link| link.seal.statement.day);
-        let from = settled.date().checked_sub_days(back).map(Day::of);
-        let late = sealed.filter(|day| from.is_none_or(|from| *day > from) && *day <= settled);
-        let new = last.date().iter_days().skip(1).map(Day::of);
-        Ok(late.chain(new.take_while(|day| *day <= settled)).collect())
+        let settled = settled.date();
+        let back = Days::new(self.command.look_back.into());
+        let again = settled.checked_sub_days(back).unwrap_or(first);
+        let since = first.max(last.min(again)).iter_days().skip(1);
+        let days = std::iter::once(first)
+            .filter(|first| *first > again)
+            .chain(since);
+        Ok(days
+            .take_while(|day| *day <= settled)
+            .map(Day::of)
+            .collect())
     }
 
     /// The chain as it is, if it may grow.

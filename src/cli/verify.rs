@@ -7,12 +7,15 @@ use std::{
     num::NonZeroU16,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
+
+use chrono::TimeDelta;
 
 use self::{bar::Bar, report::Report};
 use super::{Exit, Failure, run::stop_on_signal, setup};
 use crate::audit::{
-    Arguments, Auditor, State, Stopped, Told,
+    Arguments, Auditor, How, State, Stopped, Told,
     days::{Day, Span},
 };
 
@@ -39,6 +42,10 @@ pub(super) struct Verify {
     /// ended.
     #[arg(long, requires = "state")]
     only_new: bool,
+    /// How old an object that no manifest names, or a partial manifest, has to be to be told: workers may still be at
+    /// younger ones.
+    #[arg(long, value_name = "AGE", default_value = "1d", value_parser = humantime::parse_duration)]
+    older_than: Duration,
     /// Requests in flight.
     #[arg(long, value_name = "N", default_value = "64")]
     jobs: NonZeroU16,
@@ -70,8 +77,11 @@ impl Verify {
             archivist.planner,
             archivist.stores,
             archivist.manifests,
-            usize::from(self.jobs.get()),
-            self.quick,
+            How {
+                quick: self.quick,
+                jobs: usize::from(self.jobs.get()),
+                older_than: TimeDelta::from_std(self.older_than).unwrap_or(TimeDelta::MAX),
+            },
         ));
         let stop = stop_on_signal().map_err(Failure::unreachable)?;
         let report = Report {

@@ -65,7 +65,7 @@ impl Bucket {
     pub const LARGEST_MANIFEST: u64 = LARGEST_MANIFEST;
 
     /// Every object under a folder of keys (`""`: of the bucket), in the store's order, from the one after `after` on.
-    /// That order is the keys' own with folders, S3, Google Cloud Storage and Azure. A failure ends the list, but for
+    /// That order is the keys' own with folders, S3 itself, Google Cloud Storage and Azure. A failure ends the list, but for
     /// a directory that may not be read.
     pub fn list(
         self: &Arc<Self>,
@@ -103,6 +103,9 @@ impl Bucket {
             after: Option<Path>,
             ended: bool,
         }
+        // Their emulators list from the beginning, wherever they are asked to begin. Some that speak S3's language list
+        // folder by folder, in an order in which a key says nothing of what came before.
+        let in_order = matches!(self.uploads, Uploads::Azure | Uploads::Google { .. });
         let place = Place {
             open: None,
             after,
@@ -122,15 +125,19 @@ impl Bucket {
                         Some(after) => bucket.store.list_with_offset(Some(&folder), after),
                         None => bucket.store.list(Some(&folder)),
                     });
-                    match open.try_next().await {
-                        Ok(Some(meta)) => {
-                            place.after = Some(meta.location.clone());
+                    loop {
+                        match open.try_next().await {
                             Ok(Some(meta))
-                        }
-                        Ok(None) => Ok(None),
-                        Err(error) => {
-                            place.open = None;
-                            Err(error.into())
+                                if in_order && place.after >= Some(meta.location.clone()) => {}
+                            Ok(Some(meta)) => {
+                                place.after = Some(meta.location.clone());
+                                return Ok(Some(meta));
+                            }
+                            Ok(None) => return Ok(None),
+                            Err(error) => {
+                                place.open = None;
+                                return Err(error.into());
+                            }
                         }
                     }
                 });
@@ -159,8 +166,10 @@ impl Bucket {
             self.there()?;
             match self.store.list_with_delimiter(Some(&path)).await {
                 Ok(listed) => Ok(listed.common_prefixes),
-                // A directory that is not there is a folder without objects.
-                Err(BackendError::NotFound { .. }) => Ok(Vec::new()),
+                // A directory that is not there is a folder without objects; a bucket that is not there is none.
+                Err(BackendError::NotFound { .. }) if self.uploads.folder().is_some() => {
+                    Ok(Vec::new())
+                }
                 Err(error) => Err(error.into()),
             }
         };

@@ -17,6 +17,7 @@
 )]
 
 mod archiving;
+mod browsing;
 mod clones;
 mod commands;
 mod confined;
@@ -26,16 +27,20 @@ mod desk;
 mod failing;
 mod harness;
 mod hostile;
+mod metrics;
 mod mutated;
 mod publishing;
 mod reaching;
 mod retrying;
 mod scheduling;
+mod sealing;
 mod stores;
 mod support;
 mod surviving;
 mod sweeping;
 mod telling;
+mod tracing;
 mod trusting;
 mod uploading;
+mod verifying;
 mod wav;

@@ -1,13 +1,14 @@
 //! What callvault relies on, of every kind of store: one suite, run against each of them.
 
-use std::{process::Output, time::Duration};
+use std::{process::Output, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use callvault::{
     body::{Body, Budget},
     config::Limits,
-    store::{About, Promise, Put, Stores},
+    store::{About, Promise, Put, Small, Stores},
 };
+use futures_util::TryStreamExt;
 
 use crate::support::{
     call, config::Setup, lossy::Lossy, origin::Origin, place::Place, wait::eventually,
@@ -61,6 +62,7 @@ promises!(
     an_upload_that_is_given_up_is_aborted_before_the_process_ends,
     what_is_staged_is_written_over_what_is_there,
     others_read_the_content_type_and_the_metadata,
+    an_archive_is_listed_in_order_from_any_key_on_and_read_for_what_it_is,
     a_missing_key_is_missing_and_nothing_lies_outside_the_prefix,
     a_call_is_archived_from_end_to_end,
     a_check_finds_every_promise_kept_and_leaves_nothing;
@@ -217,6 +219,62 @@ async fn others_read_the_content_type_and_the_metadata(place: Place) {
             assert_eq!(seen.metadata.len(), 0);
         }
     }
+}
+
+async fn an_archive_is_listed_in_order_from_any_key_on_and_read_for_what_it_is(place: Place) {
+    let (bucket, budget) = (Arc::new(place.open()), budget(&place));
+    let keys = [
+        "2023/08/24/c-1/r/a.json",
+        "2023/08/24/c-1/r/manifest.json",
+        "2023/08/24/c-2/r/manifest.json",
+        "2023/08/25/c/r/manifest.json",
+        "2024/01/01/c/r/manifest.json",
+    ];
+    for key in keys {
+        let bytes = Bytes::from(key);
+        let created = bucket.create(key, bytes, &About::default(), AT_ONCE).await;
+        assert_eq!(created.unwrap(), Put::Stored);
+    }
+    let list = async |folder, after| -> Vec<(String, u64)> {
+        let listed = bucket.list(folder, after);
+        let listed = listed.map_ok(|listed| (listed.key, listed.size));
+        listed.try_collect().await.unwrap()
+    };
+    let all: Vec<_> = keys.map(|key| (key.to_owned(), key.len() as u64)).into();
+    assert_eq!(list("", None).await, all);
+    assert_eq!(list("2023/08/24", None).await, all[..3]);
+    assert_eq!(list("2023/08", Some(keys[1])).await, all[2..4]);
+    assert_eq!(
+        list("2023/08/2", None).await,
+        [],
+        "half a name is no folder"
+    );
+    assert_eq!(bucket.folders("").await.unwrap(), ["2023", "2024"]);
+    assert_eq!(bucket.folders("2023/08").await.unwrap(), ["24", "25"]);
+    assert_eq!(bucket.folders("2022").await.unwrap(), [""; 0]);
+
+    let read = async |key, most| bucket.read_small(key, most).await.unwrap();
+    assert!(matches!(read(keys[0], 100).await, Small::Whole(bytes) if bytes == keys[0]));
+    assert!(matches!(read(keys[0], 5).await, Small::TooLarge(23)));
+    assert!(matches!(read("2023/x", 5).await, Small::Missing));
+    assert_eq!(bucket.size_of(keys[0]).await.unwrap(), Some(23));
+    assert_eq!(bucket.size_of("2023/08/24").await.unwrap(), None);
+
+    // Of more than one request, and of none at all.
+    let large = vec![7; (8 << 20) + 5];
+    for (key, bytes) in [("2025/large", &large[..]), ("2025/empty", b"")] {
+        let (size, body) = (bytes.len() as u64, body(&budget, bytes).await);
+        let about = about(&body);
+        let put = bucket.put(key, &body, &about, &budget, AT_ONCE);
+        assert_eq!(put.await.unwrap(), Put::Stored);
+        let seen = bucket.digest(key, size).await.unwrap().unwrap();
+        assert_eq!((seen.size, seen.sha256), (size, Some(body.sha256())));
+        // Another size tells enough.
+        let seen = bucket.digest(key, size + 1).await.unwrap().unwrap();
+        assert_eq!((seen.size, seen.sha256), (size, None));
+    }
+    assert_eq!(bucket.digest("2025/gone", 9 << 20).await.unwrap(), None);
+    assert_eq!(bucket.digest("2025/gone", 1).await.unwrap(), None);
 }
 
 async fn a_missing_key_is_missing_and_nothing_lies_outside_the_prefix(place: Place) {

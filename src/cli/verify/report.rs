@@ -92,8 +92,10 @@ impl Report {
             manifest,
             ..
         } = finding;
+        // Mostly it is the one beside it.
+        let folder = |key: &str| key.rsplit_once('/').map(|(folder, _)| folder.to_owned());
         let named = match manifest {
-            Some(manifest) if manifest != key => format!(" ({manifest})"),
+            Some(manifest) if folder(manifest) != folder(key) => format!(" ({manifest})"),
             _ => String::new(),
         };
         let line = format!("{code:<22} {bucket}: {key}: {detail}{named}");

@@ -99,9 +99,10 @@ async fn bucket(
         ));
     }
     let url = format!(
-        "{}/{bucket}?list-type=2&prefix={}",
+        "{}/{bucket}?list-type=2&prefix={}&delimiter={}",
         server.json,
-        encoded(&prefix)
+        encoded(&prefix),
+        encoded(query.get("delimiter").map_or("", String::as_str)),
     );
     let answer = server.client.get(url).send().await.unwrap();
     xml(&answer.text().await.unwrap())

@@ -53,6 +53,13 @@ impl S3 {
         .status()
     }
 
+    /// Removes an object.
+    pub(crate) async fn delete(&self, bucket: &str, key: &str) {
+        let path = format!("{bucket}/{key}");
+        let response = self.send(Method::DELETE, &path, &[], Bytes::new()).await;
+        assert!(response.status().is_success(), "{}", response.status());
+    }
+
     /// An object's headers (`content-type`, `x-amz-meta-…`) and bytes, if it is there.
     pub(crate) async fn get(&self, bucket: &str, key: &str) -> Option<(HeaderMap, Bytes)> {
         let response = found(

@@ -18,6 +18,7 @@
 
 mod archiving;
 mod browsing;
+mod checking;
 mod clones;
 mod commands;
 mod confined;
@@ -28,6 +29,7 @@ mod failing;
 mod harness;
 mod hostile;
 mod metrics;
+mod manual;
 mod mutated;
 mod publishing;
 mod reaching;

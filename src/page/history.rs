@@ -26,6 +26,8 @@ const CODES_SAMPLES: usize = (SPAN.as_secs() / CODES_STEP.as_secs()) as usize + 
 #[derive(Debug, Default)]
 pub struct History {
     samples: VecDeque<(Instant, Sample)>,
+    /// Whether there were any before those.
+    older: bool,
     codes: VecDeque<(Instant, BTreeMap<String, u64>)>,
 }
 
@@ -82,6 +84,7 @@ impl History {
         self.samples.push_back((now, sample(totals)));
         if self.samples.len() > SAMPLES {
             self.samples.pop_front();
+            self.older = true;
         }
         let last = self.codes.back().map(|(at, _)| *at);
         if last.is_none_or(|at| now.duration_since(at) >= CODES_STEP) {
@@ -93,14 +96,16 @@ impl History {
         }
     }
 
-    /// What a series was at a moment, as far as is known: nothing before the first sample.
+    /// What a series was at a moment: nothing before the first sample of all, and what the oldest one says before that:
+    /// ticks come late, so it may be a little younger than the span.
     fn at(&self, moment: Option<Instant>, series: Series) -> u64 {
-        let Some(moment) = moment else { return 0 };
-        let until = self.samples.partition_point(|(at, _)| *at <= moment);
-        until
-            .checked_sub(1)
-            .and_then(|index| self.samples.get(index))
-            .map_or(0, |(_, sample)| sample[series as usize])
+        let known = |moment| {
+            let until = self.samples.partition_point(|(at, _)| *at <= moment);
+            self.samples.get(until.checked_sub(1)?)
+        };
+        let oldest = || self.samples.front().filter(|_| self.older);
+        let sample = moment.and_then(known).or_else(oldest);
+        sample.map_or(0, |(_, sample)| sample[series as usize])
     }
 
     /// How much a series grew in the last `span`, up to what it is `now`.
@@ -176,6 +181,21 @@ mod tests {
         // Of the last quarter of an hour, and up to a minute more.
         assert!((180..=200).contains(&lately["http_404"]), "{lately:?}");
         assert!(!lately.contains_key("http_7"), "{lately:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_older_than_the_oldest_sample_is_not_taken_for_new() {
+        let mut history = History::default();
+        for step in 0..1_000 {
+            history.note(Instant::now(), &totals(10 * step, &[]));
+            // Ticks come when the machine has time for them.
+            tokio::time::sleep(STEP + Duration::from_millis(step % 7)).await;
+        }
+        let bars = history.parts(Series::Archived, 60);
+        assert!(bars.iter().all(|bar| (10..=40).contains(bar)), "{bars:?}");
+        let now = (Instant::now(), &sample(&totals(10_000, &[])));
+        let all = history.grown(Series::Archived, SPAN, now);
+        assert!((1_700..=1_900).contains(&all), "{all}");
     }
 
     #[tokio::test(start_paused = true)]

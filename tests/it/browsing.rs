@@ -1,7 +1,7 @@
 //! The page at `/`, as a person sees it: in a real browser, wide and narrow, dark and light, while a load runs, while
 //! the store is down, and while the worker stops.
 //!
-//! With `CALLVAULT_IT_PICTURES=DIR` the load lasts ten minutes, so that there is something to see, and what is seen is
+//! With `CALLVAULT_IT_PICTURES=DIR` the load lasts some minutes, so that there is something to see, and what is seen is
 //! left in `DIR` as PNG files: `CALLVAULT_IT_PICTURES=/tmp cargo test --test it browsing::a_person`. `browsing/page.png`
 //! is from there.
 
@@ -254,7 +254,7 @@ impl Person {
             // Of the page's upper half, for the README.
             self.browser.resize(960, 900).await;
             self.browser.go(&self.page).await;
-            let end = "return Math.ceil(document.querySelector('.charts').getBoundingClientRect().bottom) + 16";
+            let end = "return Math.ceil(document.querySelector('.charts').getBoundingClientRect().bottom) + 8";
             self.picture("page", 960, end).await;
         }
         self.browser.resize(WIDE, 900).await;
@@ -299,7 +299,7 @@ async fn oldest(browser: &Browser) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_person_on_call_sees_the_load_and_the_outage_and_the_end_in_a_browser() {
-    let lasts = if pictures().is_some() { 600 } else { 0 };
+    let lasts = if pictures().is_some() { 240 } else { 0 };
     let scene = Scene::new(40 + 8 * lasts).await;
     let (worker, browser) = (scene.worker(), Browser::start().await);
     worker.wait_log("consuming").await;

@@ -183,7 +183,7 @@ async fn a_whole_run(format: &str) {
 
     if format == "text" {
         let address = worker.address();
-        for path in ["livez", "readyz", "metrics"] {
+        for path in ["livez", "readyz", "metrics", "", "?still"] {
             let url = format!("http://{address}/{path}");
             let told = http_client().get(url).send().await.unwrap();
             assert_tells_nothing(path, &told.text().await.unwrap());

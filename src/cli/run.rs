@@ -84,7 +84,9 @@ pub(super) fn stop_on_signal() -> std::io::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if signals > 1 {
-                tracing::warn!("second signal: stopping at once; what is in flight is redelivered");
+                tracing::warn!(
+                    "second signal: stopping at once; a worker's events in flight are redelivered"
+                );
                 std::process::exit(1);
             }
             first.cancel();

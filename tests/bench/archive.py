@@ -111,6 +111,8 @@ class Event:
             "attachments": attachments, "worker": {"name": "callvault", "version": "0", "host": "bench"},
             "archived_at": "2024-06-01T00:00:00.000000Z"}
         self.body = body
+        # How much of the manifest is written.
+        self.cut = None
 
     def key(self, name):
         return f"{self.folder}/{name}"
@@ -120,7 +122,7 @@ class Event:
             store.put(bucket, self.key(name), data)
         # The event is repeated as it was received.
         text = json.dumps(self.manifest, indent=2).replace('"body": null', f'"body": {self.body}', 1)
-        store.put("documents", self.key("manifest.json"), text.encode())
+        store.put("documents", self.key("manifest.json"), text.encode()[:self.cut])
 
 
 def spoil(event, kind, store):
@@ -139,9 +141,9 @@ def spoil(event, kind, store):
         event.manifest["schema"] = "callvault.manifest/v9"
     elif kind == "event_altered":
         event.body = event.body.replace("INBOUND", "OUTBOUND")
+    elif kind == "manifest_invalid":
+        event.cut = 40
     event.put(store)
-    if kind == "manifest_invalid":
-        store.put(*manifest, b'{"schema": "callvault.manifest/v1", ')
     if kind == "object_unreferenced":
         recording = ("quarantine", event.key("recording-2.wav"))
         store.put(*recording, b"a stray")

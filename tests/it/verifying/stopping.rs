@@ -186,6 +186,23 @@ async fn what_a_store_denies_is_not_verified_and_not_missing() {
     assert_eq!(audit.summary["manifests"], 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_that_vanishes_in_between_is_named() {
+    let s3 = servers::s3().await;
+    let lossy = Lossy::before(s3.endpoint()).await;
+    let archive = Archive::s3_at(s3, lossy.url());
+    let event = Event::of(0);
+    archive.archive(std::slice::from_ref(&event)).await;
+    lossy.refuse("GET", "/manifest.json ", 404);
+    let key = |file| event.key(file);
+    archive.audit(&[]).await.found(&[
+        ("manifest_gone", "documents", &event.manifest()),
+        ("object_unreferenced", "documents", &key("analysis.json")),
+        ("object_unreferenced", "documents", &key("transcript.json")),
+        ("object_unreferenced", "recordings", &key("recording.wav")),
+    ]);
+}
+
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_no_empty_one() {
     let s3 = servers::s3().await;

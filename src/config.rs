@@ -38,7 +38,7 @@ use self::{
 };
 pub use self::{
     mistake::{Mistake, Mistakes, Place},
-    show::{Origin, Shown},
+    show::{SetBy, Shown},
     tree::Sources,
 };
 

@@ -12,7 +12,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::status::{Doing, InFlight};
+use crate::{
+    status::{Doing, InFlight},
+    traces,
+};
 
 /// What is done with an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +87,23 @@ impl Stage {
         }
     }
 
+    /// The kind of attachment that it is about.
+    pub fn kind(&self) -> Option<&str> {
+        match self {
+            Self::Fetching { kind }
+            | Self::Checking { kind }
+            | Self::Storing { kind, .. }
+            | Self::Reading { kind, .. } => Some(kind),
+            Self::Memory
+            | Self::Parsing
+            | Self::Behind
+            | Self::Looking { .. }
+            | Self::Waiting { .. }
+            | Self::Manifest { .. }
+            | Self::Settling => None,
+        }
+    }
+
     fn in_words(&self) -> String {
         match self {
             Self::Memory => "waiting for memory".into(),
@@ -116,6 +136,7 @@ struct All {
 pub struct Flight {
     state: Arc<State>,
     place: Option<(Flights, u64)>,
+    span: traces::Event,
 }
 
 #[derive(Debug)]
@@ -196,8 +217,8 @@ impl State {
 }
 
 impl Flights {
-    /// An event that arrived then, to be tried for the `attempt`th time.
-    pub fn begin(&self, arrived: Instant, attempt: u32) -> Flight {
+    /// An event that arrived then, to be tried for the `attempt`th time, with its span.
+    pub fn begin(&self, arrived: Instant, attempt: u32, span: traces::Event) -> Flight {
         let state = Arc::new(State::new(arrived, attempt));
         let mut all = self.all();
         all.begun += 1;
@@ -206,6 +227,7 @@ impl Flights {
         Flight {
             state,
             place: Some((self.clone(), number)),
+            span,
         }
     }
 
@@ -228,6 +250,12 @@ impl Flight {
     /// Notes whose event it is.
     pub fn is(&self, call_id: &str, request_id: &str) {
         self.state.known().ids = Some((call_id.into(), request_id.into()));
+        self.span.is(call_id, request_id);
+    }
+
+    /// Its span.
+    pub fn span(&self) -> &traces::Event {
+        &self.span
     }
 
     /// Counts the bytes that come.
@@ -292,9 +320,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_event_in_flight_says_how_old_it_is_and_what_is_done_with_it() {
         let flights = Flights::default();
-        let first = flights.begin(Instant::now(), 2);
+        let first = flights.begin(Instant::now(), 2, traces::Event::default());
         advance(Duration::from_secs(3)).await;
-        let second = flights.begin(Instant::now(), 1);
+        let second = flights.begin(Instant::now(), 1, traces::Event::default());
         assert_eq!(words(&flights), [["waiting for its turn"]; 2]);
         first.is("c-1", "r-1");
         let fetching = Stage::Fetching {
@@ -326,12 +354,12 @@ mod tests {
     async fn what_is_dropped_or_panics_leaves_nothing_behind() {
         let flights = Flights::default();
         let dropped = async {
-            let flight = flights.begin(Instant::now(), 1);
+            let flight = flights.begin(Instant::now(), 1, traces::Event::default());
             let _parsing = flight.enter(&Arc::new(Stage::Parsing));
             std::future::pending::<()>().await;
         };
         assert!(dropped.now_or_never().is_none());
-        let flight = flights.begin(Instant::now(), 1);
+        let flight = flights.begin(Instant::now(), 1, traces::Event::default());
         let panics = AssertUnwindSafe(async {
             let _parsing = flight.enter(&Arc::new(Stage::Parsing));
             panic!("a bug");

@@ -60,3 +60,4 @@ pub mod page;
 pub mod stacks;
 pub mod status;
 pub mod telemetry;
+pub mod traces;

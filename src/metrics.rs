@@ -3,7 +3,7 @@
 //! Every series whose labels are known beforehand is there from the start, with 0: otherwise `rate()` would not see the
 //! first event, nor an alert the first problem. No label holds anything that an event's sender wrote: kinds, buckets
 //! and queues are the configuration's names, outcomes and statuses callvault's own words, and problem codes are a
-//! bounded set (see [`code_label`]).
+//! bounded set (see `code_label`).
 
 mod gauges;
 mod process;

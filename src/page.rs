@@ -146,7 +146,7 @@ impl Page {
                         }
                         section aria-labelledby="parts" {
                             h2 id="parts" { "What it depends on" }
-                            (parts::parts(now))
+                            (parts::parts(now, &self.configuration))
                         }
                         section aria-labelledby="problems" {
                             h2 id="problems" { "Problems of attachments, by code" }
@@ -206,8 +206,9 @@ fn told(verdict: &Verdict, notes: &[String]) -> Markup {
             p { span.mark { (verdict.mood.mark()) } }
             p.headline { (verdict.headline) }
             @if !verdict.advice.is_empty() { p.advice { (verdict.advice) } }
+            @if !verdict.reason.is_empty() { p.reason { (verdict.reason) } }
             @if !notes.is_empty() {
-                ul { @for note in notes { li { (note) } } }
+                ul { @for note in notes { li { (words::marked(note)) } } }
             }
         }
     }

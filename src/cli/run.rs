@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Failure, setup};
-use crate::{doctor::Finding, http::Health, page::Page, queue::consumer::Worker};
+use crate::{doctor::Finding, http::Health, page::Page, queue::consumer::Worker, traces::Traces};
 
 /// The worker: archives events from the queue until SIGTERM or SIGINT.
 ///
@@ -18,6 +18,10 @@ pub(super) struct Run {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     grace: Duration,
 }
+
+/// How long the last spans may take: what is left of the grace, within these bounds.
+const LEAST_FLUSH: Duration = Duration::from_millis(200);
+const MOST_FLUSH: Duration = Duration::from_secs(5);
 
 impl Run {
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
@@ -36,13 +40,30 @@ impl Run {
         if let Ok(address) = health.address() {
             tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "starting");
         }
-        let worker = Worker::new(parts.archivist, parts.queue, parts.refusals, parts.job_time);
+        let traces = Traces::from_environment();
+        let worker = Worker::new(
+            parts.archivist,
+            parts.queue,
+            parts.refusals,
+            parts.job_time,
+            traces.clone(),
+        );
         let stop = stop_on_signal().map_err(Failure::unreachable)?;
         let status = Arc::clone(worker.status());
         let page = Page::new(Arc::clone(&status), parts.shown, parts.job_time);
         let health = tokio::spawn(health.serve(status, page));
         worker.run(&stop, self.grace).await;
         health.abort();
+        if let Some(traces) = traces {
+            let left = worker
+                .status()
+                .session
+                .stopping()
+                .map(|stopping| stopping.left);
+            traces
+                .end(left.unwrap_or_default().clamp(LEAST_FLUSH, MOST_FLUSH))
+                .await;
+        }
         tracing::info!("stopped");
         Ok(Exit::Done)
     }

@@ -52,24 +52,24 @@ pub struct Shown {
     /// What it is set to, without secrets.
     pub value: String,
     /// Where that is from.
-    pub from: Origin,
+    pub from: SetBy,
 }
 
 /// Where a value is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SetBy {
     /// Nobody set it.
-    Default,
+    Nobody,
     /// This line of the file.
     Line(usize),
     /// This environment variable.
     Variable(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SetBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Default => f.write_str("default"),
+            Self::Nobody => f.write_str("default"),
             Self::Line(line) => write!(f, "line {line}"),
             Self::Variable(name) => f.write_str(name),
         }
@@ -113,9 +113,9 @@ impl Show<'_> {
     fn add(&mut self, section: &str, key: &str, value: impl fmt::Display) {
         let path = join(section, key);
         let from = match self.sources.locate(&path) {
-            Place::Line { line, .. } if self.sources.is_set(&path) => Origin::Line(line),
-            Place::Variable(name) if self.sources.is_set(&path) => Origin::Variable(name),
-            _ => Origin::Default,
+            Place::Line { line, .. } if self.sources.is_set(&path) => SetBy::Line(line),
+            Place::Variable(name) if self.sources.is_set(&path) => SetBy::Variable(name),
+            _ => SetBy::Nobody,
         };
         self.shown.push(Shown {
             section: section.to_owned(),
@@ -387,7 +387,7 @@ options = { account_name = "canary/with+signs=", region = "CanaryCanary" }
         let set = config
             .shown()
             .iter()
-            .filter(|shown| shown.from != Origin::Default)
+            .filter(|shown| shown.from != SetBy::Nobody)
             .count();
         let text = fs::read_to_string(&manual).unwrap();
         let keys = text

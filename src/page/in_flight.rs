@@ -24,6 +24,8 @@ pub(super) fn events(now: &Snapshot, job_time: Duration, still: bool) -> Markup 
             "Nothing: what was in flight is settled."
         } else if !now.broker.connected {
             "Nothing: without the broker nothing new comes."
+        } else if !now.not_ready.is_empty() {
+            "Nothing."
         } else {
             "Nothing: the queue has nothing for this worker."
         };
@@ -38,7 +40,7 @@ pub(super) fn events(now: &Snapshot, job_time: Duration, still: bool) -> Markup 
                     th role="columnheader" scope="col" { "What is done with it" }
                     th.number role="columnheader" scope="col" { "Received" }
                     th role="columnheader" scope="col" { "Attempt" }
-                    th role="columnheader" scope="col" { "Call, request" }
+                    th.ids role="columnheader" scope="col" { "Call, request" }
                 }
             }
             tbody role="rowgroup" {
@@ -84,7 +86,7 @@ fn row(event: &InFlight, job_time: Duration) -> Markup {
             td role="cell" {
                 @for (index, doing) in event.stages.iter().take(STAGES).enumerate() {
                     @if index > 0 { br; }
-                    (doing.words) " " span.soft { (long(doing.age)) }
+                    (doing.words) " " span.soft.age { (long(doing.age)) }
                 }
                 @if event.stages.is_empty() { "begins" }
                 @if let Some(more @ 1..) = event.stages.len().checked_sub(STAGES) {

@@ -6,9 +6,12 @@ use super::{
     verdict::{sentence, wait},
     words::{long, many, moment, since, size},
 };
-use crate::status::{Part, Queue, Snapshot, Used};
+use crate::{
+    config::Shown,
+    status::{Part, Queue, Snapshot, Used},
+};
 
-pub(super) fn parts(now: &Snapshot) -> Markup {
+pub(super) fn parts(now: &Snapshot, configuration: &[Shown]) -> Markup {
     html! {
         table.parts role="table" aria-labelledby="parts" {
             thead role="rowgroup" {
@@ -20,10 +23,9 @@ pub(super) fn parts(now: &Snapshot) -> Markup {
             }
             tbody role="rowgroup" {
                 (broker(now))
-                @for queue in &now.queues { (queue_row(queue)) }
                 // The broker is the first of them.
-                @for part in now.parts.iter().skip(1) { (part_row(part)) }
-                (used("memory for attachments", "limits.memory", now.memory))
+                @for part in now.parts.iter().skip(1) { (part_row(part, &about(part, now, configuration))) }
+                (used("memory", "limits.memory, and for long events", now.memory))
                 (used("spool", "limits.spool", now.spool))
             }
         }
@@ -68,24 +70,9 @@ fn broker(now: &Snapshot) -> Markup {
     line("broker", state, &words)
 }
 
-fn queue_row(queue: &Queue) -> Markup {
-    let dead = queue.name.strip_suffix(".dead").is_some();
-    let state = match queue.messages {
-        0 => ("good", "empty"),
-        _ if dead => ("idle", "dead letters"),
-        _ => ("good", "messages"),
-    };
-    let words = html! {
-        (many(queue.messages, "message", "messages")) " ready, "
-        (many(queue.consumers, "consumer", "consumers"))
-        @if dead && queue.messages > 0 { "; " code { "callvault dead list" } " says why" }
-    };
-    line(&format!("queue {}", queue.name), state, &words)
-}
-
-fn part_row(part: &Part) -> Markup {
+fn part_row(part: &Part, about: &Markup) -> Markup {
     let Some(down) = &part.down else {
-        return line(&part.name, ("good", "works"), &html! {});
+        return line(&part.name, ("good", "works"), about);
     };
     // Nobody has asked for it since: it may work again, and nothing is held up.
     let state = if down.holds_up {
@@ -94,11 +81,32 @@ fn part_row(part: &Part) -> Markup {
         ("idle", "failed last")
     };
     let words = html! {
-        "since " (long(down.age)) " (" (moment(down.since)) "), "
-        (wait(down.waiting))
-        ". " (sentence(&down.error))
+        "For " (long(down.age)) ", since " (moment(down.since)) "; " (wait(down.waiting)) ". " (sentence(&down.error))
+        " " (about)
     };
     line(&part.name, state, &words)
+}
+
+/// What else is known of a part: where a bucket is, how full a queue.
+fn about(part: &Part, now: &Snapshot, configuration: &[Shown]) -> Markup {
+    if let Some(bucket) = &part.bucket {
+        let section = format!("buckets.{bucket}");
+        let url = |shown: &&Shown| shown.section == section && shown.key == "url";
+        let url = configuration.iter().find(url);
+        return html! { @if let Some(url) = url { code { (url.value) } } };
+    }
+    let name = part.name.strip_prefix("queue ");
+    let queue = name.and_then(|name| now.queues.iter().find(|queue| queue.name == name));
+    html! { @if let Some(queue) = queue { (counted(queue)) } }
+}
+
+fn counted(queue: &Queue) -> Markup {
+    let dead = queue.messages > 0 && queue.name.strip_suffix(".dead").is_some();
+    html! {
+        (many(queue.messages, "message", "messages")) " ready"
+        @if queue.consumers > 0 { ", " (many(queue.consumers, "consumer", "consumers")) }
+        @if dead { "; " code { "callvault dead list" } " says why" }
+    }
 }
 
 fn used(name: &str, limit: &str, used: Used) -> Markup {

@@ -3,7 +3,7 @@ use chrono::{TimeDelta, Utc};
 
 use super::*;
 use crate::{
-    config::Origin,
+    config::SetBy,
     status::{Attachments, Broker, Doing, Down, InFlight, Part, Queue, Stopping, Totals, Used},
 };
 
@@ -42,6 +42,7 @@ pub(super) fn snapshot() -> Snapshot {
             part("bucket documents", None),
             part("bucket recordings", None),
             part("the spool folder", None),
+            part("queue callvault", None),
         ],
         memory: Used {
             used: 5 << 20,
@@ -104,7 +105,7 @@ fn page() -> Page {
         section: "queue".to_owned(),
         key: "prefetch".to_owned(),
         value: "32".to_owned(),
-        from: Origin::Default,
+        from: SetBy::Nobody,
     };
     Page::new(Arc::new(Status::idle()), vec![shown], JOB_TIME)
 }
@@ -148,15 +149,16 @@ async fn the_first_line_says_what_it_is_waiting_for() {
         &now,
         &[
             ">WAITING<",
-            "Waiting for bucket recordings, since 4 min<",
-            "Connection refused. 3 operations wait for it.",
+            "Waiting for bucket recordings, down for 4 min<",
+            "3 operations wait for it.",
+            ">Connection refused.<",
         ],
     );
     now.parts[3] = part("the spool folder", down("no space left", 1));
     assert_says(
         &now,
         &[
-            "Waiting for bucket recordings and the spool folder, since 4 min<",
+            "Waiting for bucket recordings and the spool folder, down for 4 min<",
             "<li>The spool folder does not work. No space left. 1 operation waits for it.</li>",
         ],
     );
@@ -178,7 +180,7 @@ async fn the_first_line_says_what_it_is_waiting_for() {
         &now,
         &[
             ">NOT READY<",
-            "Not consuming, since 2 h",
+            "Not consuming for 2 h",
             "Not consuming: cannot connect.",
             "without the broker",
         ],
@@ -227,6 +229,7 @@ async fn whatever_is_told_is_text_and_not_markup() {
     now.parts.push(part(HOSTILE, down(HOSTILE, 1)));
     now.not_ready = vec![HOSTILE.to_owned(); 2];
     now.queues[0].name = HOSTILE.to_owned();
+    now.parts.push(part(&format!("queue {HOSTILE}"), None));
     now.totals.problems = vec![(HOSTILE.to_owned(), 1)];
     let mut event = flying(1);
     event.call_id = Some(HOSTILE.to_owned());
@@ -237,7 +240,7 @@ async fn whatever_is_told_is_text_and_not_markup() {
         section: HOSTILE.to_owned(),
         key: HOSTILE.to_owned(),
         value: HOSTILE.to_owned(),
-        from: Origin::Variable(HOSTILE.to_owned()),
+        from: SetBy::Variable(HOSTILE.to_owned()),
     };
     let text = Page::new(Arc::new(Status::idle()), vec![shown], JOB_TIME)
         .render(&now, true)

@@ -6,7 +6,7 @@ use super::{
     history::{History, SPAN, Series},
     words::{count, long, many, since},
 };
-use crate::status::{Down, Part, Snapshot};
+use crate::status::{Down, Part, Snapshot, Stopping};
 
 /// How it is, in one word, for a mark and a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,83 +44,83 @@ impl Mood {
 pub(super) struct Verdict {
     pub(super) mood: Mood,
     pub(super) headline: String,
-    /// What follows from it, and what to do.
+    /// What follows from it.
     pub(super) advice: String,
+    /// What the program says of it, word for word.
+    pub(super) reason: String,
+}
+
+impl Verdict {
+    fn new(mood: Mood, headline: String, advice: impl Into<String>, reason: &str) -> Self {
+        Self {
+            mood,
+            headline,
+            advice: advice.into(),
+            reason: sentence(reason),
+        }
+    }
 }
 
 pub(super) fn verdict(now: &Snapshot) -> Verdict {
-    let flying = now.in_flight.len() as u64;
-    if let Some(stopping) = now.stopping {
-        let headline = match flying {
-            0 => "Stopping: nothing is left in flight".to_owned(),
-            left => format!(
-                "Stopping: {} left, {} of grace",
-                many(left, "event", "events"),
-                long(stopping.left)
-            ),
-        };
-        return Verdict {
-            mood: Mood::Ending,
-            headline,
-            advice: "It takes nothing new. What is not finished in time goes back to the queue, and is delivered to \
-                     another worker."
-                .to_owned(),
-        };
-    }
-    if let Some(reason) = now.not_ready.first().filter(|_| !now.broker.connected) {
-        return Verdict {
-            mood: Mood::Stuck,
-            headline: format!(
-                "Not consuming, since {}",
-                long(since(now.broker.since, now.at))
-            ),
-            advice: format!("{} It tries again by itself.", sentence(reason)),
-        };
-    }
     let missed: Vec<_> = missed(now).collect();
-    if let [(first, how), others @ ..] = missed.as_slice() {
-        let others = match others {
-            [] => String::new(),
-            [(second, _)] => format!(" and {}", second.name),
-            more => format!(" and {} other parts", more.len()),
-        };
-        return Verdict {
-            mood: Mood::Waiting,
-            headline: format!(
-                "Waiting for {}{others}, since {}",
-                first.name,
-                long(how.age)
-            ),
-            advice: format!(
-                "{} {} Nothing is lost and no attempt is charged: it goes on by itself once that works again.",
-                sentence(&how.error),
-                sentence(&wait(how.waiting)),
-            ),
-        };
+    match (now.stopping, now.not_ready.first(), missed.as_slice()) {
+        (Some(stopping), _, _) => ending(now, stopping),
+        (None, Some(reason), _) if !now.broker.connected => {
+            let age = long(since(now.broker.since, now.at));
+            let headline = format!("Not consuming for {age}");
+            let advice = "It tries again by itself; what is in flight goes on.";
+            Verdict::new(Mood::Stuck, headline, advice, reason)
+        }
+        (None, _, [(first, down), others @ ..]) => waiting(first, down, others),
+        (None, Some(reason), []) => Verdict::new(Mood::Stuck, "Not ready".to_owned(), "", reason),
+        (None, None, []) => well(now),
     }
-    if let Some(reason) = now.not_ready.first() {
-        return Verdict {
-            mood: Mood::Stuck,
-            headline: "Not ready".to_owned(),
-            advice: sentence(reason),
-        };
-    }
-    let last = match now.broker.last_delivery {
-        Some(last) => format!(", the last event came {} ago", long(since(last, now.at))),
-        None => ", and no event has come yet".to_owned(),
+}
+
+fn ending(now: &Snapshot, stopping: Stopping) -> Verdict {
+    let headline = match now.in_flight.len() {
+        0 => "Stopping: nothing is left in flight".to_owned(),
+        left => {
+            let left = many(left as u64, "event", "events");
+            format!("Stopping: {left} left, {} of grace", long(stopping.left))
+        }
     };
-    Verdict {
-        mood: Mood::Well,
-        headline: match flying {
-            0 => format!("Consuming: nothing in flight{last}"),
-            flying => format!(
-                "Consuming: {} in flight, of at most {}",
-                many(flying, "event", "events"),
-                count(now.prefetch as u64)
-            ),
-        },
-        advice: String::new(),
-    }
+    let advice = "It takes nothing new. What is not finished in time goes back to the queue, and is delivered to \
+                  another worker.";
+    Verdict::new(Mood::Ending, headline, advice, "")
+}
+
+fn waiting(first: &Part, down: &Down, others: &[(&Part, &Down)]) -> Verdict {
+    let others = match others {
+        [] => String::new(),
+        [(second, _)] => format!(" and {}", second.name),
+        more => format!(" and {} other parts", more.len()),
+    };
+    let (name, age) = (&first.name, long(down.age));
+    let headline = format!("Waiting for {name}{others}, down for {age}");
+    let held = sentence(&wait(down.waiting));
+    let advice = format!(
+        "Nothing is lost and no attempt is charged: it goes on by itself once that works again. {held}"
+    );
+    Verdict::new(Mood::Waiting, headline, advice, &down.error)
+}
+
+fn well(now: &Snapshot) -> Verdict {
+    let headline = match (now.in_flight.len(), now.broker.last_delivery) {
+        (0, None) => "Consuming: nothing in flight, and no event has come yet".to_owned(),
+        (0, Some(last)) => {
+            let ago = long(since(last, now.at));
+            format!("Consuming: nothing in flight, the last event came {ago} ago")
+        }
+        (flying, _) => {
+            let (flying, most) = (
+                many(flying as u64, "event", "events"),
+                count(now.prefetch as u64),
+            );
+            format!("Consuming: {flying} in flight, of at most {most}")
+        }
+    };
+    Verdict::new(Mood::Well, headline, "", "")
 }
 
 /// The parts that do not work and hold something up; the broker is told of in its own words.
@@ -141,6 +141,9 @@ pub(super) fn wait(waiting: usize) -> String {
 
 /// Words of the program's as a sentence.
 pub(super) fn sentence(words: &str) -> String {
+    if words.is_empty() {
+        return String::new();
+    }
     let mut letters = words.trim_end_matches('.').chars();
     let first = letters.next().map(|first| first.to_ascii_uppercase());
     let rest: String = letters.collect();
@@ -157,7 +160,7 @@ pub(super) fn notes(
 ) -> Vec<String> {
     let told = |reason: &&String| {
         let of_a_part = now.parts.iter().any(|part| reason.starts_with(&part.name));
-        of_a_part || now.stopping.is_some() || verdict.advice.starts_with(&sentence(reason))
+        of_a_part || now.stopping.is_some() || verdict.reason == sentence(reason)
     };
     let reasons = now.not_ready.iter().filter(|reason| !told(reason));
     let mut notes: Vec<String> = reasons.map(|reason| sentence(reason)).collect();

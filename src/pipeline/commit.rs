@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::{Archivist, Fault, Job, Stop, about::manifest_about, judge::aside};
+use super::{Archivist, Fault, Job, Stop, about::manifest_about, job::STORE, judge::aside};
 use crate::{
     attachment::manifest_key,
     event::CallAnalyzed,
     flights::Stage,
     manifest::{Entry, EntryStatus, Known, Manifest, Status},
     store::{Found, Put},
+    traces::Told,
 };
 
 /// How often a manifest's key is tried that other writers are at, too.
@@ -32,7 +33,12 @@ impl Archivist {
             bucket: self.manifests.name().into(),
         };
         let written = self.write_manifest(call, entries, job);
-        self.stage(job, writing, written).await
+        let tell = |written: &Result<(), Stop>, told: &mut Told| {
+            if let Err(Stop::Fault(fault)) = written {
+                told.fails(fault.code());
+            }
+        };
+        self.told_stage(job, writing, written, tell).await
     }
 
     async fn write_manifest(
@@ -99,7 +105,11 @@ impl Archivist {
             bucket: self.manifests.name().into(),
         };
         let found = self.manifests.find(&key, job.patience());
-        let Some(found) = self.stage(job, looking, found).await? else {
+        let tell = |found: &Result<Option<_>, _>, told: &mut Told| match found {
+            Ok(found) => told.add("callvault.found", found.is_some()),
+            Err(_) => told.fails(STORE),
+        };
+        let Some(found) = self.told_stage(job, looking, found, tell).await? else {
             return Ok(None);
         };
         parse_known(call, &key, &found).map(Some)

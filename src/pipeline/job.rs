@@ -1,6 +1,6 @@
 //! A job, and how it ends.
 
-use std::{io, time::Duration};
+use std::{borrow::Cow, io, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -133,6 +133,17 @@ pub(super) fn crowded_out(missing: &[Missing]) -> Option<Fault> {
 }
 
 impl Outcome {
+    /// Why it is not done, in a word, where it is not.
+    pub fn code(&self) -> Option<Cow<'static, str>> {
+        match &self.end {
+            End::Ignored { .. } | End::Duplicate | End::Archived => None,
+            End::Invalid(_) => Some("event_invalid".into()),
+            End::Partial(missing) => Some(missing.first()?.error.code().into()),
+            End::NotOurs(fault) => Some(fault.code().into()),
+            End::Panicked => Some("panicked".into()),
+        }
+    }
+
     /// Of a message that says nothing of a call and a request.
     pub(super) fn without_ids(end: End) -> Self {
         Self {
@@ -160,7 +171,25 @@ impl Job {
     }
 }
 
+/// Of what a bucket failed over.
+pub(super) const STORE: &str = "store";
+/// Of what the spool folder failed over.
+pub(super) const SPOOL: &str = "spool";
+
 impl Fault {
+    /// Which one it is, in a word.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(_) => STORE,
+            Self::Spool(_) => SPOOL,
+            Self::Late => "late",
+            Self::Crowded => "crowded",
+            Self::Down { .. } => "down",
+            Self::Contended { .. } => "contended",
+            Self::Manifest { .. } => "manifest",
+        }
+    }
+
     /// Whether it stays until somebody mends it.
     pub fn is_lasting(&self) -> bool {
         matches!(self, Self::Manifest { .. })

@@ -6,8 +6,14 @@ use tokio::{
     sync::MutexGuard,
     time::{Instant, timeout},
 };
+use url::Url;
 
-use super::{Archivist, Fault, Job, Kept, Missing, Stop, about::about, judge::Verdict};
+use super::{
+    Archivist, Fault, Job, Kept, Missing, Stop,
+    about::about,
+    job::{SPOOL, STORE},
+    judge::Verdict,
+};
 use crate::{
     attachment::Planned,
     body::Body,
@@ -16,7 +22,8 @@ use crate::{
     flights::Stage,
     manifest::{Entry, Object},
     metadata,
-    store::{Bucket, Put},
+    store::{Bucket, Put, StoreError, Stored},
+    traces::Told,
 };
 
 /// Bytes with what the origin said of them and what their check found.
@@ -93,7 +100,11 @@ impl Archivist {
             bucket: bucket.name().into(),
         };
         let there = bucket.get(&planned.key, &self.budget, job.patience());
-        let there = self.stage(job, reading, there).await?;
+        let tell = |there: &Result<Stored, StoreError>, told: &mut Told| match there {
+            Ok(there) => told.bytes(there.body.len()),
+            Err(_) => told.fails(STORE),
+        };
+        let there = self.told_stage(job, reading, there, tell).await?;
         let (ours, theirs) = (call.sha256.to_string(), there.event.unwrap_or_default());
         // Without a mark it is as it was before there were marks, and in a folder: this event's own.
         if !theirs.is_empty() && theirs != ours {
@@ -122,12 +133,16 @@ impl Archivist {
         let about = about(call, planned, &again);
         let (body, patience) = (&again.body, job.patience());
         let staged = bucket.stage(&planned.key, body, &about, &self.budget, patience);
-        let staged = self.stage(job, storing(planned, bucket), staged).await?;
+        let tell = |staged: &Result<_, _>, told: &mut Told| tell_written(staged, body, told);
+        let staged = self
+            .told_stage(job, storing(planned, bucket), staged, tell)
+            .await?;
         // That may have taken minutes, in which another worker may have finished the event.
         self.known(call, job).await?;
         // Not again after a pause, in which another worker may finish it.
         let overwritten = bucket.overwrite(staged, body, &about, &self.budget, Duration::ZERO);
-        self.stage(job, storing(planned, bucket), overwritten)
+        let tell = |done: &Result<_, _>, told: &mut Told| tell_written(done, body, told);
+        self.told_stage(job, storing(planned, bucket), overwritten, tell)
             .await?;
         Ok((again.entry(planned), None))
     }
@@ -149,7 +164,8 @@ impl Archivist {
             let fetched = self
                 .fetcher
                 .fetch(url, most, &self.budget, job.deadline(), received);
-            match self.stage(job, fetching, fetched).await {
+            let tell = |fetched: &_, told: &mut Told| tell_fetched(url, fetched, told);
+            match self.told_stage(job, fetching, fetched, tell).await {
                 Err(FetchError::Local(error)) => Err(error),
                 fetched => Ok(fetched),
             }
@@ -188,7 +204,13 @@ impl Archivist {
             kind: planned.kind.name.clone(),
         };
         let verdict = self.verdict(&planned.kind, &body);
-        let verdict = self.stage(job, checking, verdict).await?;
+        let tell = |verdict: &io::Result<Verdict>, told: &mut Told| match verdict {
+            Ok(Ok(_)) => {}
+            // What the check is for: no failure of it.
+            Ok(Err(problem)) => told.add("callvault.problem", problem.code.clone()),
+            Err(_) => told.fails(SPOOL),
+        };
+        let verdict = self.told_stage(job, checking, verdict, tell).await?;
         Ok(Checked {
             body,
             source,
@@ -213,7 +235,9 @@ impl Archivist {
             &self.budget,
             job.patience(),
         );
-        Ok(self.stage(job, storing(planned, bucket), put).await?)
+        let tell = |put: &_, told: &mut Told| tell_written(put, &checked.body, told);
+        let put = self.told_stage(job, storing(planned, bucket), put, tell);
+        Ok(put.await?)
     }
 
     fn bucket(&self, name: &str) -> io::Result<&Arc<Bucket>> {
@@ -228,6 +252,36 @@ fn storing(planned: &Planned<'_>, bucket: &Bucket) -> Stage {
     Stage::Storing {
         kind: planned.kind.name.clone(),
         bucket: bucket.name().into(),
+    }
+}
+
+fn tell_written<T>(written: &Result<T, StoreError>, body: &Body, told: &mut Told) {
+    told.bytes(body.len());
+    if written.is_err() {
+        told.fails(STORE);
+    }
+}
+
+/// Of the URL its host alone: what follows it can be a credential, or somebody's own.
+fn tell_fetched(url: &Url, fetched: &Result<Fetched, FetchError>, told: &mut Told) {
+    told.add("http.request.method", "GET");
+    if let Some(host) = url.host_str() {
+        told.add("server.address", host.to_owned());
+    }
+    if let Some(port) = url.port_or_known_default() {
+        told.add("server.port", i64::from(port));
+    }
+    match fetched {
+        Ok(fetched) => {
+            told.add("http.response.status_code", 200);
+            told.bytes(fetched.body.len());
+        }
+        Err(error) => {
+            if let FetchError::Status { status, .. } | FetchError::Expired { status } = error {
+                told.add("http.response.status_code", i64::from(status.as_u16()));
+            }
+            told.fails(error.code());
+        }
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
     pipeline::{Archivist, due_of},
     status::{self, Status, Watched},
     telemetry,
+    traces::Traces,
 };
 
 /// For an answer of the broker's that needs no disk.
@@ -63,6 +64,7 @@ pub struct Worker {
     give_up: CancellationToken,
     outage: Outage,
     status: Arc<Status>,
+    traces: Option<Traces>,
 }
 
 impl Worker {
@@ -72,6 +74,7 @@ impl Worker {
         queue: config::Queue,
         refusals: u32,
         job_time: Duration,
+        traces: Option<Traces>,
     ) -> Self {
         let queue = Arc::new(queue);
         let outage = Outage::of("the broker");
@@ -99,6 +102,7 @@ impl Worker {
             give_up: CancellationToken::new(),
             outage,
             status: Arc::new(status),
+            traces,
         }
     }
 
@@ -279,7 +283,11 @@ impl Worker {
         let (handler, suspects) = (Arc::clone(&self.handler), Arc::clone(&self.suspects));
         let give_up = self.give_up.clone();
         let attempt = message::attempt(&delivery.properties);
-        let flight = self.status.flights.begin(arrived, attempt);
+        let header = |name: &str| message::text(&delivery.properties, name);
+        let begin =
+            |traces: &Traces| traces.begin(&self.queue.name, delivery.data.len(), attempt, header);
+        let span = self.traces.as_ref().map(begin).unwrap_or_default();
+        let flight = self.status.flights.begin(arrived, attempt, span);
         self.jobs.spawn(async move {
             let _place = place;
             let returns = message::returns(&delivery.properties);

@@ -27,6 +27,7 @@ use crate::{
     settle::{Decision, Rules},
     status::Watched,
     telemetry,
+    traces::Told,
 };
 
 /// What a queue of ours is to do, in the log.
@@ -115,14 +116,29 @@ impl Handler {
             },
             flight,
         };
-        let span = tracing::info_span!("event", attempt = job.attempt);
+        let (call_id, request_id) = (tracing::field::Empty, tracing::field::Empty);
+        let span = tracing::info_span!("event", attempt = job.attempt, call_id, request_id);
         let outcome = self.archivist.archive(&job).instrument(span).await;
         let decision = self.rules.decide(&outcome, job.attempt, Utc::now());
+        let label = telemetry::label(&outcome, &decision);
         let settling = self.settle(&delivery, &job, &decision);
-        if self.archivist.stage(&job, Stage::Settling, settling).await {
+        let tell = |told: &bool, span: &mut Told| {
+            if !told {
+                span.fails("too_late");
+            }
+        };
+        let settled = self
+            .archivist
+            .told_stage(&job, Stage::Settling, settling, tell);
+        let settled = settled.await;
+        job.flight.span().ends(label, || match &decision {
+            Decision::Ack => None,
+            Decision::Dead(death) => Some(death.reason.as_str().into()),
+            Decision::Retry { .. } | Decision::Requeue { .. } => outcome.code(),
+        });
+        if settled {
             let letter = Sha256::of(&job.body).to_string();
             let (letter, took) = (&letter[..SHORT_DIGEST], arrived.elapsed());
-            let label = telemetry::label(&outcome, &decision);
             self.archivist.metrics.settled(label, took);
             telemetry::settled(&outcome, &decision, letter, job.attempt, took);
         }

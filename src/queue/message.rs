@@ -67,6 +67,15 @@ pub(super) fn dropped(properties: &BasicProperties) -> u32 {
     count(properties, DROPPED).unwrap_or(0)
 }
 
+/// A header that is a text, as far as it is one.
+pub(super) fn text<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a str> {
+    match properties.headers().as_ref()?.inner().get(name)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
 fn count(properties: &BasicProperties, name: &str) -> Option<u32> {
     let headers = properties.headers().as_ref()?;
     // A negative number is nobody's of ours.

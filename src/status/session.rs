@@ -133,7 +133,8 @@ impl Session {
         }
     }
 
-    pub(super) fn stopping(&self) -> Option<Stopping> {
+    /// That the worker stops, and what is left of its grace, once it was told to.
+    pub fn stopping(&self) -> Option<Stopping> {
         let left = |end: Instant| end.saturating_duration_since(Instant::now());
         let end = self.state().stopping;
         end.map(|end| Stopping { left: left(end) })

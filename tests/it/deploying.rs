@@ -1,6 +1,15 @@
 //! What lies in `deploy/`, loaded by the tools that it is for.
 
-use std::{fs, time::Duration};
+mod compose;
+mod dashboard;
+mod image;
+mod kubernetes;
+mod outage;
+mod prometheus;
+mod systemd;
+mod tools;
+
+use std::{fs, path::Path, time::Duration};
 
 use crate::support::{
     amqp::Amqp,
@@ -52,5 +61,70 @@ async fn the_brokers_definitions_are_what_callvault_declares_and_serve_where_it_
         assert!(fs::exists(folder.join(request).join("manifest.json")).unwrap());
         worker.term();
         assert!(worker.wait_exit(Duration::from_secs(20)).await.success());
+    }
+}
+
+/// Each file, and the module here (or beside) that has a foreign tool load it.
+const LOADED: [(&str, &str); 33] = [
+    ("Dockerfile", "image, confined"),
+    ("Dockerfile.dockerignore", "confined"),
+    ("compose.yaml", "compose"),
+    ("compose/callvault.toml", "compose"),
+    ("compose/provider.py", "compose"),
+    ("grafana/callvault.json", "dashboard"),
+    (
+        "grafana/provisioning/dashboards/callvault.yaml",
+        "dashboard",
+    ),
+    (
+        "grafana/provisioning/datasources/prometheus.yaml",
+        "dashboard",
+    ),
+    ("kubernetes/autoscaling/kustomization.yaml", "kubernetes"),
+    ("kubernetes/autoscaling/scaled-object.yaml", "kubernetes"),
+    ("kubernetes/base/cron-job.patch.yaml", "kubernetes"),
+    ("kubernetes/base/cron-jobs.yaml", "kubernetes"),
+    ("kubernetes/base/deployment.yaml", "kubernetes"),
+    ("kubernetes/base/disruption-budget.yaml", "kubernetes"),
+    ("kubernetes/base/kustomization.yaml", "kubernetes"),
+    ("kubernetes/base/namespace.yaml", "kubernetes"),
+    ("kubernetes/base/network-policy.yaml", "kubernetes"),
+    ("kubernetes/base/service-account.yaml", "kubernetes"),
+    ("kubernetes/example/callvault.toml", "kubernetes"),
+    ("kubernetes/example/kustomization.yaml", "kubernetes"),
+    ("kubernetes/example/secret.example.yaml", "kubernetes"),
+    ("kubernetes/monitoring/kustomization.yaml", "kubernetes"),
+    ("kubernetes/monitoring/pod-monitor.yaml", "kubernetes"),
+    ("kubernetes/monitoring/prometheus-rule.yaml", "kubernetes"),
+    ("prometheus/callvault.rules.yml", "prometheus, outage"),
+    ("prometheus/callvault.test.yml", "prometheus"),
+    ("prometheus/prometheus.yml", "prometheus, outage"),
+    ("rabbitmq/definitions.json", "deploying"),
+    ("s3/lifecycle.json", "sweeping"),
+    ("systemd/callvault.service", "systemd"),
+    ("systemd/callvault@.service", "systemd"),
+    ("systemd/callvault@.timer", "systemd"),
+    ("systemd/callvault@verify.service.d/state.conf", "systemd"),
+];
+
+#[test]
+fn no_file_is_there_that_nothing_loads() {
+    let mut found = Vec::new();
+    files(&tools::deploy(""), &mut found);
+    found.sort();
+    let mut loaded: Vec<&str> = LOADED.iter().map(|(file, _)| *file).collect();
+    loaded.sort_unstable();
+    assert_eq!(found, loaded, "have a tool load it, and name it above");
+}
+
+fn files(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            let name = path.strip_prefix(tools::deploy("")).unwrap();
+            found.push(name.to_str().unwrap().to_owned());
+        }
     }
 }

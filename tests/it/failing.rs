@@ -8,7 +8,6 @@ use crate::support::{
     amqp::{Amqp, Message},
     call,
     config::Setup,
-    http_client,
     origin::{Origin, Reply},
     servers,
     wait::eventually,
@@ -342,21 +341,9 @@ async fn without_a_broker_a_worker_lives_and_says_why_it_is_not_ready() {
     worker
         .wait_log("does not work; waiting for it part=\"the broker\"")
         .await;
-    let address = worker.address();
-    let client = http_client();
-    let live = client
-        .get(format!("http://{address}/livez"))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(live.status(), 200);
-    let ready = client
-        .get(format!("http://{address}/readyz"))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(ready.status(), 503);
-    let reason = ready.text().await.unwrap();
+    assert_eq!(worker.get("/livez").await.0, 200);
+    let (status, reason) = worker.get("/readyz").await;
+    assert_eq!(status, 503);
     assert!(reason.contains("127.0.0.1:1"), "{reason}");
     worker.term();
     assert!(worker.wait_exit(DEADLINE).await.success());

@@ -17,6 +17,8 @@
 )]
 
 mod archiving;
+mod browsing;
+mod checking;
 mod clones;
 mod commands;
 mod confined;
@@ -26,6 +28,8 @@ mod desk;
 mod failing;
 mod harness;
 mod hostile;
+mod metrics;
+mod manual;
 mod mutated;
 mod publishing;
 mod reaching;
@@ -37,6 +41,7 @@ mod support;
 mod surviving;
 mod sweeping;
 mod telling;
+mod tracing;
 mod trusting;
 mod uploading;
 mod verifying;

@@ -7,7 +7,9 @@
 
 pub(crate) mod amqp;
 pub(crate) mod audit;
+pub(crate) mod browser;
 pub(crate) mod call;
+pub(crate) mod collector;
 pub(crate) mod config;
 pub(crate) mod disk;
 pub(crate) mod dns;

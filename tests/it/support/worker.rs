@@ -1,6 +1,7 @@
 //! The real program.
 
 use std::{
+    collections::HashMap,
     env,
     fs::{self, File},
     path::{Path, PathBuf},
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::wait::eventually;
+use super::{http_client, wait::eventually};
 
 /// The program, with nothing of the user's environment that could change what it does.
 pub(crate) fn command() -> Command {
@@ -81,6 +82,37 @@ impl Worker {
         rest.split_whitespace().next().unwrap().to_owned()
     }
 
+    /// What it answers to `GET`: status and text.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let url = format!("http://{}{path}", self.address());
+        let answer = http_client().get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Waits until it answers `/readyz` with this status, and says what it answers.
+    pub(crate) async fn wait_readyz(&self, status: u16) -> String {
+        self.wait_log(" address=").await;
+        let what = format!("{status} of /readyz");
+        eventually(Duration::from_secs(30), &what, async || {
+            let (found, text) = self.get("/readyz").await;
+            (found == status).then_some(text)
+        })
+        .await
+    }
+
+    /// What it answers to `/metrics`.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!(status, 200);
+        let series = text.lines().filter(|line| !line.starts_with('#'));
+        let parse = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.to_owned())
+        };
+        let series = series.map(parse).collect();
+        Metrics { series, text }
+    }
+
     /// Waits until its log holds a text.
     pub(crate) async fn wait_log(&self, text: &str) {
         let what = format!("{text:?} in {}", self.log.display());
@@ -121,6 +153,40 @@ impl Worker {
             self.child.try_wait().unwrap()
         })
         .await
+    }
+}
+
+/// What a worker answers to `/metrics`: its series by name and labels as they are written, `name{label="value"}`.
+pub(crate) struct Metrics {
+    series: HashMap<String, String>,
+    pub(crate) text: String,
+}
+
+impl Metrics {
+    /// Of a series that may be missing.
+    pub(crate) fn find(&self, series: &str) -> Option<f64> {
+        self.series.get(series)?.parse().ok()
+    }
+
+    /// Of a series that is there.
+    pub(crate) fn get(&self, series: &str) -> f64 {
+        let found = self.find(series);
+        found.unwrap_or_else(|| panic!("no {series} in {}", self.text))
+    }
+
+    /// The same of one that is a whole number.
+    pub(crate) fn count(&self, series: &str) -> u64 {
+        let found = self.series.get(series).and_then(|text| text.parse().ok());
+        found.unwrap_or_else(|| panic!("no count {series} in {}", self.text))
+    }
+
+    /// All series whose names begin so.
+    pub(crate) fn all(&self, beginning: &str) -> impl Iterator<Item = (&str, f64)> {
+        let all = self
+            .series
+            .iter()
+            .filter(move |(name, _)| name.starts_with(beginning));
+        all.map(|(name, value)| (name.as_str(), value.parse().unwrap()))
     }
 }
 

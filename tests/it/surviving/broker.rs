@@ -5,12 +5,10 @@ use std::time::Duration;
 use super::{DEADLINE, Scene, outages, wait_outage};
 use crate::support::{
     audit::{Explained, consumers},
-    http_client,
     origin::Reply,
     proxy::{Mode, Proxy},
     servers::{self, Conf, Kind, Server},
     wait::eventually,
-    worker::Worker,
 };
 
 const BROKER: &str = "the broker";
@@ -46,24 +44,6 @@ async fn publish_last_to_one_consumer(scene: &Scene) {
     assert!(begun <= 4, "{begun} events at work at once");
 }
 
-/// What `/readyz` says.
-async fn readiness(worker: &Worker) -> (u16, String) {
-    let address = worker.address();
-    let ready = http_client()
-        .get(format!("http://{address}/readyz"))
-        .send()
-        .await
-        .unwrap();
-    (ready.status().as_u16(), ready.text().await.unwrap())
-}
-
-async fn wait_ready(worker: &Worker) {
-    eventually(DEADLINE, "the worker to be ready", async || {
-        (readiness(worker).await.0 == 200).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_broker_that_is_killed_and_comes_back_finds_the_worker_and_loses_nothing() {
     let mut broker = Server::start(Kind::RabbitMq).await;
@@ -79,9 +59,13 @@ async fn a_broker_that_is_killed_and_comes_back_finds_the_worker_and_loses_nothi
 
     broker.kill9().await;
     wait_outage(&worker, BROKER, 1).await;
-    assert_eq!(readiness(&worker).await.0, 503);
+    assert_eq!(worker.get("/readyz").await.0, 503);
+    assert_eq!(
+        worker.metrics().await.count("callvault_broker_connected"),
+        0
+    );
     broker.restart().await;
-    wait_ready(&worker).await;
+    worker.wait_readyz(200).await;
 
     assert_eq!(outages(&worker, BROKER), (1, 1));
 
@@ -105,7 +89,7 @@ async fn a_connection_that_is_cut_again_and_again_loses_nothing_and_repeats_no_d
         scene.wait_manifests(archived).await;
         proxy.cut();
         wait_outage(&worker, BROKER, cut).await;
-        wait_ready(&worker).await;
+        worker.wait_readyz(200).await;
     }
     publish_last_to_one_consumer(&scene).await;
     scene.audit([worker], Explained::default()).await;
@@ -125,10 +109,10 @@ async fn a_connection_that_falls_mute_is_noticed_by_its_heartbeats() {
 
     proxy.set(Mode::BlackHole);
     wait_outage(&worker, BROKER, 1).await;
-    let (status, reason) = readiness(&worker).await;
+    let (status, reason) = worker.get("/readyz").await;
     assert_eq!(status, 503, "{reason}");
     proxy.set(Mode::Pass);
-    wait_ready(&worker).await;
+    worker.wait_readyz(200).await;
 
     publish_last_to_one_consumer(&scene).await;
     scene.audit([worker], Explained::default()).await;
@@ -157,7 +141,7 @@ async fn a_queue_that_is_deleted_is_declared_again_and_what_was_at_work_is_finis
     }
     amqp.delete(scene.setup.queue()).await;
     wait_outage(&worker, BROKER, 1).await;
-    wait_ready(&worker).await;
+    worker.wait_readyz(200).await;
 
     publish_last_to_one_consumer(&scene).await;
     scene.audit([worker], Explained::default()).await;
@@ -184,6 +168,6 @@ async fn a_consumer_that_the_broker_times_out_starts_again_and_its_event_is_arch
     let worker = scene.worker().await;
     scene.publish().await;
     wait_outage(&worker, BROKER, 1).await;
-    wait_ready(&worker).await;
+    worker.wait_readyz(200).await;
     scene.audit([worker], Explained::default()).await;
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::support::{
     amqp::{Amqp, Message},
     call,
+    collector::Collector,
     config::{BUCKETS, Setup},
     http_client,
     s3::S3,
@@ -124,6 +125,12 @@ async fn a_whole_run(format: &str) {
         "trace,lapin=trace,[event]=trace,[{attempt}]=trace",
     )
     .env("AWS_SESSION_TOKEN", format!("{SECRET}-token"));
+    let collector = Collector::start().await;
+    let key = format!("authorization=Bearer%20{SECRET}");
+    let endpoint = format!("http://{SECRET}:{SECRET}@{}", collector.address());
+    run.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        .env("OTEL_EXPORTER_OTLP_HEADERS", key)
+        .env("OTEL_BSP_SCHEDULE_DELAY", "100");
     let worker = Worker::spawn(run, setup.dir());
     worker.wait_log(consuming(format)).await;
 
@@ -176,7 +183,7 @@ async fn a_whole_run(format: &str) {
 
     if format == "text" {
         let address = worker.address();
-        for path in ["livez", "readyz"] {
+        for path in ["livez", "readyz", "metrics"] {
             let url = format!("http://{address}/{path}");
             let told = http_client().get(url).send().await.unwrap();
             assert_tells_nothing(path, &told.text().await.unwrap());
@@ -188,6 +195,12 @@ async fn a_whole_run(format: &str) {
         assert_tells_nothing("a dead letter's headers", &format!("{properties:?}"));
     }
     look_at_the_archive(&setup).await;
+    let process = format!("process {}", setup.queue());
+    collector.wait_spans(&process, 9).await;
+    for (headers, spans) in collector.requests() {
+        assert!(format!("{headers:?}").contains(SECRET), "the key");
+        assert_tells_nothing("the spans", &String::from_utf8_lossy(&spans));
+    }
     let log = worker.log();
     assert!(log.contains("TRACE"), "libraries are heard at this level");
     assert_tells_nothing("the log", &log);

@@ -148,9 +148,9 @@ impl Auditor {
     }
 
     /// The same, against the archive's seals.
-    pub fn against(mut self, seals: Option<Seals>) -> Self {
-        self.seals = seals;
-        self
+    #[must_use]
+    pub fn against(self, seals: Option<Seals>) -> Self {
+        Self { seals, ..self }
     }
 
     /// What tells an archive from another: the places of its buckets by their names, and how keys are made.

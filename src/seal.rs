@@ -64,7 +64,9 @@
 //! whom, depends on what the verifier knows. With the signer's public key: against all who lack the private one. With a root
 //! that was noted where the archive's writers cannot write: against them, for all up to that seal. With neither:
 //! against accidents alone, for whoever can write seals can write all of them anew. And seals that are removed from
-//! the chain's end, with all that they sealed, are missed only by who noted a root of theirs.
+//! the chain's end, with all that they sealed, are missed only by who noted a root of theirs; whoever seals is one of those
+//! who should, for the next seal would vouch for what was put in their place. A statement does not say of which archive it
+//! is: two archives that are signed with one key could pass for one another.
 
 pub mod chain;
 pub mod contents;

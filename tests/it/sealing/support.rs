@@ -166,6 +166,7 @@ impl Archive {
     }
 
     /// The key of a call's manifest.
+    #[allow(clippy::unused_self, reason = "it is one of this archive")]
     pub(crate) fn manifest(&self, ago: u64, id: &str) -> String {
         format!("{}/{id}/r-{id}/manifest.json", day(ago).replace('-', "/"))
     }

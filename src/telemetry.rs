@@ -51,11 +51,7 @@ const OF_TRACES: [&str; 3] = [
 pub fn init(format: LogFormat, level: &str) {
     let asked = std::env::var("RUST_LOG").unwrap_or_default();
     // Of two directives for one target the later counts, of two targets the more exact one.
-    let outages = if hears_warnings(level, &asked) {
-        OUTAGES
-    } else {
-        ""
-    };
+    let outages = if hears_warnings(&asked) { OUTAGES } else { "" };
     let filter = EnvFilter::builder().parse_lossy(format!("{level},{QUIETER},{outages},{asked}"));
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
@@ -85,13 +81,13 @@ pub fn init(format: LogFormat, level: &str) {
     }));
 }
 
-/// Whether an outage's beginning is told, by the level that `RUST_LOG` has for everything, if it has one.
-fn hears_warnings(level: &str, asked: &str) -> bool {
-    let levels = asked
-        .split(',')
-        .filter_map(|directive| directive.trim().parse().ok());
-    let level = levels.last().or_else(|| level.parse().ok());
-    level.is_none_or(|level: LevelFilter| level >= LevelFilter::WARN)
+/// Whether an outage's beginning is told: it is, unless the last level that `RUST_LOG` has for everything says otherwise.
+fn hears_warnings(asked: &str) -> bool {
+    let directives = asked.rsplit(',').map(str::trim);
+    // Nothing at all would be read as a level, too.
+    let mut directives = directives.filter(|directive| !directive.is_empty());
+    let level = directives.find_map(|directive| directive.parse::<LevelFilter>().ok());
+    level.is_none_or(|level| level >= LevelFilter::WARN)
 }
 
 tokio::task_local! {
@@ -262,4 +258,23 @@ pub fn reason(outcome: &Outcome) -> String {
 /// To a hundredth: what lies near takes few of them.
 fn milliseconds(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e5).round() / 1e2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_asks_for_less_than_warnings_hears_nothing_of_outages() {
+        for (asked, hears) in [
+            ("", true),
+            ("callvault=off", true),
+            ("info,", true),
+            ("error,callvault=debug", false),
+            ("off", false),
+            ("off,warn", true),
+        ] {
+            assert_eq!(hears_warnings(asked), hears, "{asked:?}");
+        }
+    }
 }

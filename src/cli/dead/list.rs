@@ -148,7 +148,9 @@ fn print(rows: &[[String; 7]]) {
     let details = rows.iter().map(|row| row[6].chars().count());
     let widest = widths.iter().sum::<usize>() + 2 * 6 + details.max().unwrap_or(0);
     if let Some(columns) = plain::columns().filter(|columns| *columns < widest) {
-        rows.iter().for_each(|row| block(row, columns));
+        for row in rows {
+            block(row, columns);
+        }
         return;
     }
     let line = |cells: [&str; 7]| {

@@ -13,6 +13,7 @@ mod finding;
 mod look;
 mod objects;
 mod record;
+mod sealed;
 mod state;
 mod strays;
 
@@ -38,6 +39,7 @@ use self::{
 };
 pub use self::{
     finding::{Code, Finding},
+    sealed::{About, Seals},
     state::{Arguments, Run, State, StateError, Tally},
 };
 use crate::{
@@ -108,6 +110,8 @@ pub struct Auditor {
     /// How long an object may lie without a manifest, and a manifest be partial: its worker may still be at the event's
     /// other attachments, its message on its way round the retry queues.
     young: TimeDelta,
+    /// What to hold the manifests against, too.
+    seals: Option<Seals>,
 }
 
 /// How to verify.
@@ -139,7 +143,14 @@ impl Auditor {
             requests: Semaphore::new(jobs),
             memory: Arc::new(Semaphore::new(MEMORY >> 10)),
             now: Utc::now(),
+            seals: None,
         }
+    }
+
+    /// The same, against the archive's seals.
+    pub fn against(mut self, seals: Option<Seals>) -> Self {
+        self.seals = seals;
+        self
     }
 
     /// What tells an archive from another: the places of its buckets by their names, and how keys are made.
@@ -169,7 +180,10 @@ impl Auditor {
 
     async fn run_to_its_end(self: &Arc<Self>, going: &mut Going<'_>) -> Result<(), Stopped> {
         going.or_stop(self.reach()).await??;
-        let days = going.or_stop(self.days(going.state.span())).await??;
+        let span = going.state.span();
+        let mut days = going.or_stop(self.days(span)).await??;
+        days.extend(self.seals.iter().flat_map(|seals| seals.days(span)));
+        self.judge_seals(going);
         for day in days {
             if !going.state.passes(day) {
                 (going.tell)(Told::Day(day));
@@ -329,11 +343,13 @@ impl Auditor {
     ) -> Result<(), Stopped> {
         let listed = days::manifests(&self.manifests, day, after.as_deref());
         going.state.run_mut().at = Some(At::Manifests { day, after });
+        let mut sealed = self.sealed_day(day, going).await?;
         let looks = listed.map(|listed| {
             let (auditor, objects) = (Arc::clone(self), Arc::clone(objects));
             let look = async move {
                 let (key, listed) = listed?;
-                auditor.look(key, listed.size, &objects).await
+                let look = auditor.look(key, listed.size, &objects).await?;
+                Ok((look, listed.modified))
             };
             AbortOnDropHandle::new(tokio::spawn(look))
         });
@@ -341,12 +357,18 @@ impl Auditor {
         let mut looks = pin!(looks.buffered(self.jobs * AHEAD));
         while let Some(look) = going.or_stop(looks.next()).await? {
             match look.map_err(io::Error::other)? {
-                Ok(look) => going.take(look, day),
+                Ok((look, modified)) => {
+                    if let (Some(sha256), Some(key)) = (look.sha256, ManifestKey::parse(&look.key))
+                    {
+                        self.judge_sealed(&mut sealed, &key, (sha256, modified), going);
+                    }
+                    going.take(look, day);
+                }
                 Err(error) => going.leave(unread(&self.manifests, &day.folder(), error)?),
             }
             going.state.keep().await?;
         }
-        Ok(())
+        self.missing_sealed(&sealed, going).await
     }
 }
 
@@ -383,6 +405,14 @@ impl Going<'_> {
     fn find(&mut self, finding: &Finding) {
         (self.tell)(Told::Finding(finding));
         self.state.run_mut().find(finding);
+    }
+
+    /// Tells what the process that began the run may have told.
+    fn find_once(&mut self, finding: &Finding) {
+        let told = |other: &Finding| other.code == finding.code && other.key == finding.key;
+        if !self.state.run().findings.iter().any(told) {
+            self.find(finding);
+        }
     }
 
     fn leave(&mut self, unread: Unread) {

@@ -2,9 +2,11 @@
 
 mod archive;
 mod check;
+mod completions;
 mod dead;
 mod demo;
 mod events;
+mod man;
 mod publish;
 mod run;
 mod seal;
@@ -46,7 +48,8 @@ struct Global {
         global = true,
         value_name = "FILE",
         env = "CALLVAULT_CONFIG",
-        default_value = "config/callvault.toml"
+        default_value = "config/callvault.toml",
+        value_hint = clap::ValueHint::FilePath
     )]
     config: PathBuf,
     /// How log lines on standard error are written; RUST_LOG says which.
@@ -66,6 +69,8 @@ enum Command {
     Verify(verify::Verify),
     Seal(seal::Seal),
     Dead(dead::Dead),
+    Man(man::Man),
+    Completions(completions::Completions),
 }
 
 /// How a command ended.
@@ -139,6 +144,8 @@ impl Cli {
             Command::Verify(verify) => verify.execute(config).await,
             Command::Seal(seal) => seal.execute(config).await,
             Command::Dead(dead) => dead.execute(config).await,
+            Command::Man(man) => man.execute(),
+            Command::Completions(completions) => Ok(completions.execute()),
         };
         result.unwrap_or_else(|failure| {
             match failure.error.downcast_ref::<Mistakes>() {

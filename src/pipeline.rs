@@ -108,6 +108,9 @@ impl Archivist {
         };
         job.flight
             .is(call.call_id.as_str(), call.request_id.as_str());
+        let span = tracing::Span::current();
+        span.record("call_id", call.call_id.as_str());
+        span.record("request_id", call.request_id.as_str());
         let archived = AssertUnwindSafe(self.archive_call(&call, job)).catch_unwind();
         let (end, entries) = match archived.await {
             Ok(Ok(done)) => done,

@@ -84,14 +84,21 @@ pub use self::{
     statement::{Extent, Seal, SealError, Statement},
 };
 
+use crate::audit::Code;
+
 /// The folder of all seals in the manifests' bucket.
 pub const PREFIX: &str = "_seals";
+
+/// Whether a key, below a bucket's prefix, may be that of a seal or of an index.
+pub fn could_be(key: &str) -> bool {
+    chain::sequence(key).is_some() || statement::could_be_index(key)
+}
 
 /// Something that a seal proves, or that keeps one from proving anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
-    /// One of the documented codes.
-    pub code: &'static str,
+    /// What it is.
+    pub code: Code,
     /// What it is about, in the manifests' bucket.
     pub key: String,
     /// One sentence for a person.
@@ -99,7 +106,7 @@ pub struct Flaw {
 }
 
 impl Flaw {
-    fn new(code: &'static str, key: impl Into<String>, what: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, key: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
             code,
             key: key.into(),

@@ -95,12 +95,15 @@ impl Status {
         for part in self.outages.iter().skip(1) {
             if let Some(down) = part.outage.down().filter(|down| down.holds_up) {
                 let since = since(Utc::now(), down.age);
+                let waits = match down.waiting {
+                    1 => "1 operation waits".to_owned(),
+                    waiting => format!("{waiting} operations wait"),
+                };
                 reasons.push(format!(
-                    "{} does not work since {} ({} s), {} operations wait for it: {}",
+                    "{} does not work since {} ({} s), {waits} for it: {}",
                     part.outage.part(),
                     since.format("%FT%TZ"),
                     down.age.as_secs(),
-                    down.waiting,
                     down.error,
                 ));
             }

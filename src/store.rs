@@ -24,7 +24,7 @@ mod upload;
 mod uploads;
 mod walk;
 
-use std::{collections::HashMap, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::join_all};
@@ -59,7 +59,6 @@ use crate::{
 pub struct Stores(HashMap<String, Arc<Bucket>>);
 
 /// One bucket, and the prefix in it that is callvault's.
-#[derive(Debug)]
 pub struct Bucket {
     name: String,
     /// Where it is; see [`Self::place`].
@@ -202,6 +201,14 @@ pub struct Found {
     /// The object's bytes.
     pub bytes: Bytes,
     version: UpdateVersion,
+}
+
+/// Its clients would tell their options too, and a proxy's URL may hold a password.
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, prefix, .. } = self;
+        write!(f, "Bucket({name:?}, {prefix})")
+    }
 }
 
 impl Stores {
@@ -385,10 +392,12 @@ impl Bucket {
         let listed = self.store.list(Some(&self.prefix)).next().await.transpose();
         match listed {
             // Without the right to list, an answer to a request for one key will do.
-            Err(BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. }) => {
+            Err(refused) if is_refusal(&refused) => {
                 let probe = self.prefix.clone().join("callvault-check");
                 match self.store.head(&probe).await {
                     Ok(_) | Err(BackendError::NotFound { .. }) => Ok(()),
+                    // An answer without a body does not say what is wrong.
+                    Err(error) if is_refusal(&error) => Err(refused.into()),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -516,6 +525,21 @@ impl Bucket {
             .wait_out(what, patience, || caught(attempt()))
             .await
             .map_err(|source| self.error(what, source))
+    }
+}
+
+/// Whether a store says that the credentials may not do this. Of a list its client tells no more than the status.
+fn is_refusal(error: &BackendError) -> bool {
+    let status = || {
+        let words = telemetry::chain(error);
+        ["401 Unauthorized", "403 Forbidden"]
+            .iter()
+            .any(|status| words.contains(status))
+    };
+    match error {
+        BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. } => true,
+        BackendError::Generic { .. } => status(),
+        _ => false,
     }
 }
 

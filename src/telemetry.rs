@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, io::IsTerminal, time::Duration};
 
 use tracing::Metadata;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{LevelFilter, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 pub use self::words::{chain, is_obeyed, one_line, plain};
@@ -29,7 +33,8 @@ pub enum LogFormat {
 /// What is logged unless `RUST_LOG` says otherwise. Some libraries report by themselves what callvault
 /// reports with what follows from it: each certificate that is not right, each request tried again.
 /// An outage's end is told wherever its beginning is.
-const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn,callvault::outage=info";
+const QUIETER: &str = "rustls_platform_verifier=off,object_store=warn";
+const OUTAGES: &str = "callvault::outage=info";
 /// Whatever `RUST_LOG` says: the AMQP client's own log holds the password and whole messages, and the HTTP
 /// client's pool names connections by authority, user information included.
 const SILENT: [&str; 3] = ["lapin", "amq_protocol", "hyper_util::client::legacy::pool"];
@@ -46,7 +51,12 @@ const OF_TRACES: [&str; 3] = [
 pub fn init(format: LogFormat, level: &str) {
     let asked = std::env::var("RUST_LOG").unwrap_or_default();
     // Of two directives for one target the later counts, of two targets the more exact one.
-    let filter = EnvFilter::builder().parse_lossy(format!("{level},{QUIETER},{asked}"));
+    let outages = if hears_warnings(level, &asked) {
+        OUTAGES
+    } else {
+        ""
+    };
+    let filter = EnvFilter::builder().parse_lossy(format!("{level},{QUIETER},{outages},{asked}"));
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
@@ -73,6 +83,15 @@ pub fn init(format: LogFormat, level: &str) {
             "callvault failed on something that it should not: a bug, please report it"
         );
     }));
+}
+
+/// Whether an outage's beginning is told, by the level that `RUST_LOG` has for everything, if it has one.
+fn hears_warnings(level: &str, asked: &str) -> bool {
+    let levels = asked
+        .split(',')
+        .filter_map(|directive| directive.trim().parse().ok());
+    let level = levels.last().or_else(|| level.parse().ok());
+    level.is_none_or(|level: LevelFilter| level >= LevelFilter::WARN)
 }
 
 tokio::task_local! {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::days::{Day, ManifestKey};
+use crate::{event::Id, seal::Flaw};
 
 /// What is wrong. Scripts go by the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,11 +43,39 @@ pub enum Code {
     EventAltered,
     /// A manifest has been partial for more than a day.
     PartialStale,
+    /// Seals are gone, or there are none.
+    SealMissing,
+    /// Something in a seal's place is none.
+    SealInvalid,
+    /// Two seals do not fit together.
+    SealChain,
+    /// Nothing that is trusted vouches for a seal.
+    SealUnsigned,
+    /// A seal's signature is forged.
+    SealSignature,
+    /// A root that was noted elsewhere is not among the seals.
+    SealRoot,
+    /// A seal contradicts an earlier one.
+    SealContradictory,
+    /// An index that a seal names is gone.
+    IndexMissing,
+    /// An index is not what was sealed.
+    IndexAltered,
+    /// A sealed manifest is gone.
+    SealedMissing,
+    /// A sealed manifest is not what was sealed.
+    SealedAltered,
+    /// A manifest pretends to have been there when its day was sealed.
+    SlippedIn,
+    /// A manifest came, or was replaced, after its day was sealed.
+    Unsealed,
+    /// A day has manifests and no seal.
+    DayUnsealed,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 30] = [
         Self::ObjectMissing,
         Self::ObjectTruncated,
         Self::ObjectLonger,
@@ -63,6 +92,20 @@ impl Code {
         Self::ManifestGone,
         Self::EventAltered,
         Self::PartialStale,
+        Self::SealMissing,
+        Self::SealInvalid,
+        Self::SealChain,
+        Self::SealUnsigned,
+        Self::SealSignature,
+        Self::SealRoot,
+        Self::SealContradictory,
+        Self::IndexMissing,
+        Self::IndexAltered,
+        Self::SealedMissing,
+        Self::SealedAltered,
+        Self::SlippedIn,
+        Self::Unsealed,
+        Self::DayUnsealed,
     ];
 
     /// As it is written.
@@ -84,6 +127,20 @@ impl Code {
             Self::ManifestGone => "manifest_gone",
             Self::EventAltered => "event_altered",
             Self::PartialStale => "partial_stale",
+            Self::SealMissing => "seal_missing",
+            Self::SealInvalid => "seal_invalid",
+            Self::SealChain => "seal_chain",
+            Self::SealUnsigned => "seal_unsigned",
+            Self::SealSignature => "seal_signature",
+            Self::SealRoot => "seal_root",
+            Self::SealContradictory => "seal_contradictory",
+            Self::IndexMissing => "index_missing",
+            Self::IndexAltered => "index_altered",
+            Self::SealedMissing => "sealed_missing",
+            Self::SealedAltered => "sealed_altered",
+            Self::SlippedIn => "slipped_in",
+            Self::Unsealed => "unsealed",
+            Self::DayUnsealed => "day_unsealed",
         }
     }
 
@@ -136,6 +193,53 @@ impl Code {
                 "some of a call's files were never had: look for its message in the dead-letter queue (`callvault dead \
                  list`), or archive the event again if the provider still has them"
             }
+            Self::SealMissing => {
+                "a link of the chain of seals is gone, or there never was one: restore it from a backup, or begin with `callvault \
+                 seal`; what it sealed is not proven"
+            }
+            Self::SealInvalid => {
+                "something lies in a seal's place that callvault did not write: restore the seal from a backup, or remove what is \
+                 none"
+            }
+            Self::SealChain => {
+                "a seal was exchanged: compare this one and the one before it with a backup, and find out who may write to the \
+                 archive"
+            }
+            Self::SealUnsigned => {
+                "whoever may write to the archive could have made this seal: verify with the public key that signed it, or sign \
+                 (`callvault seal --key`)"
+            }
+            Self::SealSignature => {
+                "a signature is not of the key that it names: somebody wrote or changed this seal; compare it with a backup"
+            }
+            Self::SealRoot => {
+                "seals were removed from the end of the chain, or all were made anew: restore them from a backup; nothing since is \
+                 proven"
+            }
+            Self::SealContradictory => {
+                "a later seal says otherwise than an earlier one: callvault never writes that; go by the earlier one"
+            }
+            Self::IndexMissing | Self::IndexAltered => {
+                "what the seal sealed is not known without its index: restore it from a backup; the seal proves that it is the \
+                 right one"
+            }
+            Self::SealedMissing => {
+                "a record was deleted after it was sealed: restore it from a backup or an earlier version, and find out who \
+                 deletes from the archive"
+            }
+            Self::SealedAltered => {
+                "a record was changed after it was sealed: restore it from a backup or an earlier version, and find out who writes \
+                 to the archive"
+            }
+            Self::SlippedIn => {
+                "a record was put there after its day was sealed, under an earlier time: find out who writes to the archive"
+            }
+            Self::Unsealed => {
+                "a late event, or one that was slipped in: if it is known why it is late, `callvault seal --day` adds it"
+            }
+            Self::DayUnsealed => {
+                "nothing proves what this day held: `callvault seal --day` seals it as it is now"
+            }
         }
     }
 }
@@ -155,12 +259,15 @@ pub struct Finding {
     pub bucket: String,
     /// The key of what it is about. As somebody else wrote it, where a manifest is hostile.
     pub key: String,
-    /// The call, as the key of the manifest or of the object has it.
+    /// The call, as the key of the manifest or of the object has it; empty where it is about no single one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub call_id: String,
     /// The event.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request_id: String,
-    /// The day of the key.
-    pub day: Day,
+    /// The day of the key, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<Day>,
     /// The manifest that it is about or that names the object; none where there should be one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
@@ -182,9 +289,29 @@ impl Finding {
             key: key.to_owned(),
             call_id: at.call_id.to_string(),
             request_id: at.request_id.to_string(),
-            day: at.day,
+            day: Some(at.day),
             manifest: Some(at.to_string()),
             detail: detail.into(),
+        }
+    }
+
+    /// About what seals prove, in the bucket of the manifests.
+    pub(super) fn of_seals(bucket: &str, flaw: Flaw) -> Self {
+        let Flaw { code, key, what } = flaw;
+        let at = ManifestKey::parse(&key);
+        let id = |id: fn(&ManifestKey) -> &Id| {
+            let id = at.as_ref().map(id);
+            id.map_or_else(String::new, ToString::to_string)
+        };
+        Self {
+            code,
+            bucket: bucket.to_owned(),
+            call_id: id(|at| &at.call_id),
+            request_id: id(|at| &at.request_id),
+            day: at.as_ref().map(|at| at.day),
+            manifest: at.is_some().then(|| key.clone()),
+            key,
+            detail: what,
         }
     }
 }

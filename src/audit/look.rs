@@ -16,6 +16,7 @@ use super::{
     unread,
 };
 use crate::{
+    digest::Sha256,
     manifest::{Object, Status},
     store::{Bucket, Seen, Small, StoreError},
 };
@@ -32,6 +33,8 @@ pub(super) struct Look {
     pub(super) findings: Vec<Finding>,
     pub(super) unread: Vec<Unread>,
     pub(super) tally: Tally,
+    /// Of the manifest's bytes, where it is to be held against a seal.
+    pub(super) sha256: Option<Sha256>,
 }
 
 /// What came of an object.
@@ -62,14 +65,25 @@ impl Auditor {
             findings: Vec::new(),
             unread: Vec::new(),
             tally: Tally::default(),
+            sha256: None,
         };
         let bucket = self.manifests.name();
         let key = look.key.clone();
         let find = |code, detail: String| Finding::of(code, &at, (bucket, &key), detail);
         let record = match self.read_manifest(&key, size).await {
-            Ok(Read::Whole(json, _share)) => self.record(&json, &at),
+            Ok(Read::Whole(json, _share)) => {
+                look.sha256 = self.seals.is_some().then(|| Sha256::of(&json));
+                self.record(&json, &at)
+            }
             Ok(Read::Missing) => Err((Code::ManifestGone, "listed, and not there".into())),
             Ok(Read::TooLarge(size)) => {
+                if self.seals.is_some() {
+                    // It may have been sealed as it is.
+                    match self.manifests.digest(&key, size).await {
+                        Ok(seen) => look.sha256 = seen.and_then(|seen| seen.sha256),
+                        Err(error) => look.unread.push(unread(&self.manifests, &key, error)?),
+                    }
+                }
                 let what = format!("{size} bytes: callvault writes none so large");
                 Err((Code::ManifestInvalid, what))
             }

@@ -35,6 +35,9 @@ pub struct Arguments {
     pub span: Span,
     /// Whether sizes are enough.
     pub quick: bool,
+    /// Whether manifests are held against their seals.
+    #[serde(default)]
+    pub sealed: bool,
     /// A digest of the configuration's buckets and keys.
     pub archive: String,
 }
@@ -387,6 +390,9 @@ fn difference(kept: &Arguments, given: &Arguments) -> Option<&'static str> {
     if kept.quick != given.quick {
         return Some("--quick");
     }
+    if kept.sealed != given.sealed {
+        return Some("--sealed");
+    }
     (kept.archive != given.archive).then_some("buckets or keys in the configuration")
 }
 
@@ -429,6 +435,7 @@ mod tests {
         Arguments {
             span: Span::default(),
             quick: false,
+            sealed: false,
             archive: "a".into(),
         }
     }
@@ -444,7 +451,7 @@ mod tests {
             key: "k".into(),
             call_id: "c".into(),
             request_id: "r".into(),
-            day: day("2023-08-24"),
+            day: Some(day("2023-08-24")),
             manifest: None,
             detail: String::new(),
         }
@@ -515,6 +522,10 @@ mod tests {
         for other in [
             Arguments {
                 quick: true,
+                ..arguments()
+            },
+            Arguments {
+                sealed: true,
                 ..arguments()
             },
             Arguments {

@@ -61,7 +61,8 @@ impl Archive {
                     Ok::<_, std::io::Error>((found, outcome))
                 }
             })
-            .buffered(side_by_side);
+            // None waits for the report of one before it, whose origin may drip.
+            .buffer_unordered(side_by_side);
         let mut results = pin!(results);
         while let Some(result) = results.next().await {
             let (found, outcome) = result.map_err(Failure::usage)?;

@@ -48,11 +48,15 @@ impl Check {
         for kind in &parts.kinds {
             self.report(&Finding::ok("kind", kind));
         }
-        parts.findings.iter().for_each(|found| self.report(found));
+        for found in &parts.findings {
+            self.report(found);
+        }
         let mut exit = of(&parts.findings, State::Fail);
         if self.connect {
-            let findings = examine(&parts).await;
-            findings.iter().for_each(|found| self.report(found));
+            let findings = Box::pin(examine(&parts)).await;
+            for found in &findings {
+                self.report(found);
+            }
             exit = exit.max(of(&findings, State::Weak));
         }
         Ok(exit)

@@ -19,7 +19,7 @@ use super::Failure;
 #[derive(Debug, clap::Args)]
 pub(super) struct Files {
     /// Files of events: one JSON document, or one per line. `-` is standard input.
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required = true, value_hint = clap::ValueHint::FilePath)]
     files: Vec<PathBuf>,
 }
 

@@ -18,12 +18,16 @@ use super::{
     trust::{Trust, Trusted},
 };
 use crate::{
-    audit::days::{Day, Span, days},
+    audit::{
+        Code,
+        days::{Day, Span, days},
+    },
     seal::{
         Chain, Flaw, Sealer, SigningKey,
         chain::seal_key,
         make::{Outcome, Summary},
     },
+    telemetry::plain,
 };
 
 /// Seals days of the archive: writes down which manifests there are, so that `verify --sealed` can prove it later.
@@ -86,9 +90,10 @@ enum Line<'a> {
     Finding {
         #[serde(skip_serializing_if = "Option::is_none")]
         day: Option<Day>,
-        code: &'static str,
+        code: Code,
         key: &'a str,
         detail: &'a str,
+        meaning: &'static str,
     },
     Summary {
         seals: usize,
@@ -242,7 +247,7 @@ impl Run<'_> {
                          its root is the one that you noted, and give that (--expect-root HEX)"
                         .to_owned();
                     flaws.push(Flaw {
-                        code: "seal_unsigned",
+                        code: Code::SealUnsigned,
                         key,
                         what,
                     });
@@ -361,12 +366,14 @@ impl Run<'_> {
         if self.command.json {
             say_json(&Line::Finding {
                 day,
-                code,
+                code: *code,
                 key,
                 detail: what,
+                meaning: code.meaning(),
             });
         } else {
-            say(&format!("{code:<16} {key}: {what}"));
+            let (code, meaning) = (code.as_str(), code.meaning());
+            say(&plain(&format!("{code:<18} {key}: {what}: {meaning}")));
         }
     }
 

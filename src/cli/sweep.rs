@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{Exit, Failure, say, say_error, say_json, setup};
 use crate::{
+    seal,
     store::{Bucket, Leftover, Leftovers, Removed, StoreError},
     telemetry,
 };
@@ -93,7 +94,7 @@ impl Sweep {
                 humantime::format_duration(parts.job_time)
             ));
         }
-        let could_be = |key: &str| parts.archivist.planner.could_be(key);
+        let could_be = |key: &str| parts.archivist.planner.could_be(key) || seal::could_be(key);
         let mut buckets: Vec<_> = parts.archivist.stores.iter().collect();
         buckets.sort_by_key(|bucket| bucket.name());
         let mut exit = Exit::Done;

@@ -64,6 +64,11 @@ impl Trust {
         Ok(Trusted { keys, roots })
     }
 
+    /// Whether a seal has to be there.
+    pub(super) fn has_roots(&self) -> bool {
+        !self.roots.is_empty() || self.noted.is_some()
+    }
+
     /// Notes the root of a new seal.
     pub(super) fn note(&self, seal: &Seal) -> Result<(), Failure> {
         let Some(file) = &self.noted else {

@@ -13,10 +13,18 @@ use std::{
 use chrono::TimeDelta;
 
 use self::{bar::Bar, report::Report};
-use super::{Exit, Failure, run::stop_on_signal, setup};
-use crate::audit::{
-    Arguments, Auditor, How, State, Stopped, Told,
-    days::{Day, Span},
+use super::{
+    Exit, Failure,
+    run::stop_on_signal,
+    setup,
+    trust::{Trust, Trusted},
+};
+use crate::{
+    audit::{
+        Arguments, Auditor, How, Seals, State, Stopped, Told,
+        days::{Day, Span},
+    },
+    pipeline::Archivist,
 };
 
 /// Audits the archive: every manifest's objects exist, with their size and SHA-256.
@@ -25,6 +33,10 @@ use crate::audit::{
 /// Nothing is written to the archive. Memory stays flat, however large it is. Exits with 1 if anything is wrong, with 3
 /// if a store could not be reached or something in it not be read: what was not verified is then said.
 #[derive(Debug, clap::Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(super) struct Verify {
     /// The first day to verify, as objects' keys have it.
     #[arg(long, value_name = "DATE")]
@@ -46,6 +58,12 @@ pub(super) struct Verify {
     /// younger ones.
     #[arg(long, value_name = "AGE", default_value = "1d", value_parser = humantime::parse_duration)]
     older_than: Duration,
+    /// Hold the manifests against the seals that `callvault seal` made, too: what was changed, removed or slipped in since
+    /// is told. What that proves depends on the keys and roots that are given.
+    #[arg(long)]
+    sealed: bool,
+    #[command(flatten)]
+    trust: Trust,
     /// Requests in flight.
     #[arg(long, value_name = "N", default_value = "64")]
     jobs: NonZeroU16,
@@ -55,25 +73,41 @@ pub(super) struct Verify {
 }
 
 impl Verify {
+    async fn seals(&self, archivist: &Archivist) -> Result<Option<Seals>, Failure> {
+        if !self.sealed {
+            return Ok(None);
+        }
+        let Trusted { keys, roots } = self.trust.read(false)?;
+        let budget = archivist.budget.clone();
+        let seals = Seals::read(&archivist.manifests, budget, &keys, &roots).await;
+        seals.map(Some).map_err(Failure::unreachable)
+    }
+
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
         if self.since.zip(self.until).is_some_and(|(a, b)| a > b) {
             return Err(Failure::usage(anyhow::anyhow!("--since is after --until")));
         }
+        if self.trust.has_roots() && !self.sealed {
+            let what = "a root is looked for among the seals: add --sealed";
+            return Err(Failure::usage(anyhow::anyhow!(what)));
+        }
         let parts = setup::load(config)?;
         let archivist = parts.archivist;
+        let seals = self.seals(&archivist).await?;
         let arguments = Arguments {
             span: Span {
                 since: self.since,
                 until: self.until,
             },
             quick: self.quick,
+            sealed: self.sealed,
             archive: Auditor::archive(&archivist.stores, &archivist.manifests, &parts.key),
         };
         let mut state = match &self.state {
             Some(file) => State::open(file, &arguments, self.only_new).map_err(Failure::usage)?,
             None => State::unkept(arguments),
         };
-        let auditor = Arc::new(Auditor::new(
+        let auditor = Auditor::new(
             archivist.planner,
             archivist.stores,
             archivist.manifests,
@@ -82,11 +116,14 @@ impl Verify {
                 jobs: usize::from(self.jobs.get()),
                 older_than: TimeDelta::from_std(self.older_than).unwrap_or(TimeDelta::MAX),
             },
-        ));
+        );
+        let about = seals.as_ref().map(|seals| seals.about().clone());
+        let auditor = Arc::new(auditor.against(seals));
         let stop = stop_on_signal().map_err(Failure::unreachable)?;
         let report = Report {
             json: self.json,
             quick: self.quick,
+            seals: about,
         };
         if state.is_resumed() {
             report.earlier(state.run());

@@ -10,7 +10,7 @@ use crate::{
     config,
     queue::{
         Greeting, QueueError,
-        examine::{Examiner, Publishing, Queue, Right},
+        examine::{Examiner, Publishing, Queue, Right, There},
         greeting,
     },
     telemetry::{chain, plain},
@@ -57,9 +57,9 @@ struct Visit<'a> {
 
 /// What is there.
 struct Topology {
-    exchange: bool,
+    exchange: There<()>,
     /// The work queue, the dead-letter queue, then the queues of the delays.
-    queues: Vec<(String, Option<Queue>)>,
+    queues: Vec<(String, There<Queue>)>,
 }
 
 /// What callvault's user may not do, with what.
@@ -139,17 +139,23 @@ impl Visit<'_> {
         let missing: Vec<_> = topology
             .queues
             .iter()
-            .filter(|(_, queue)| queue.is_none())
+            .filter(|(_, queue)| *queue == There::No)
             .map(|(name, _)| name.as_str())
             .collect();
         let mut words = Vec::new();
-        if !topology.exchange {
+        if topology.exchange == There::No {
             words.push(format!("exchange {exchange}"));
         }
         if !missing.is_empty() {
             words.push(format!("queues {}", missing.join(", ")));
         }
         let words = words.join("; ");
+        // What cannot be seen is a right that lacks, and told as such.
+        let queues = topology.queues.iter();
+        let mut unseen = queues.map(|(_, queue)| *queue == There::Unseen);
+        if words.is_empty() && (topology.exchange == There::Unseen || unseen.any(|unseen| unseen)) {
+            return;
+        }
         self.findings.push(match (words.is_empty(), self.settings.declare) {
             (true, _) => Finding::ok(
                 "topology",
@@ -173,26 +179,27 @@ impl Visit<'_> {
         let [(work, _), (dead, _), ..] = &topology.queues[..] else {
             return Ok(());
         };
-        let (mut lacking, mut unseen) = (Lacking::default(), 0);
-        let configures = Right::ConfigureExchange(exchange.clone());
-        match self.examiner.may(&configures).await? {
-            true if topology.exchange => self.compare(None).await?,
-            false if declare => lacking.add("configure", exchange),
-            may => unseen += usize::from(!may && topology.exchange),
+        let (mut lacking, mut blind) = (Lacking::default(), false);
+        let may = Right::ConfigureExchange(exchange.clone());
+        match (self.examiner.may(&may).await?, topology.exchange) {
+            (true, There::Yes(())) => self.compare(None).await?,
+            (false, _) if declare => lacking.add("configure", exchange),
+            (false, There::Yes(())) => blind = true,
+            (_, There::Unseen) => lacking.add("see", exchange),
+            _ => {}
         }
         for (name, found) in &topology.queues {
-            match self
-                .examiner
-                .may(&Right::ConfigureQueue(name.clone()))
-                .await?
-            {
-                true if found.is_some() => self.compare(Some(name)).await?,
-                false if declare => lacking.add("configure", name),
-                may => unseen += usize::from(!may && found.is_some()),
+            let may = Right::ConfigureQueue(name.clone());
+            match (self.examiner.may(&may).await?, found) {
+                (true, There::Yes(_)) => self.compare(Some(name)).await?,
+                (false, _) if declare => lacking.add("configure", name),
+                (false, There::Yes(_)) => blind = true,
+                (_, There::Unseen) => lacking.add("see", name),
+                _ => {}
             }
             // Who declares a queue that leads to another one has to be able to read it.
-            let needed = name == work || declare && found.is_none() && name != dead;
-            if needed && !self.examiner.may(&Right::Read(name.clone())).await? {
+            let declares = declare && !matches!(found, There::Yes(_)) && name != dead;
+            if (name == work || declares) && !self.examiner.may(&Right::Read(name.clone())).await? {
                 lacking.add("read from", name);
             }
         }
@@ -202,7 +209,7 @@ impl Visit<'_> {
                 lacking.add("bind (write to the queue, read from the exchange)", work);
             }
         }
-        let granted = plain(&self.granted(work, dead));
+        let granted = plain(&self.granted(work));
         let desk = self.examiner.may(&Right::Read(dead.clone())).await?;
         // The last of all: a broker that blocks publishers listens to nothing that comes after it.
         match self.examiner.publishing().await? {
@@ -221,11 +228,12 @@ impl Visit<'_> {
             } else {
                 "write and read"
             };
-            let unseen = match unseen {
-                0 => "",
-                _ => "; arguments were not looked at, which takes the right to configure",
+            let but = if blind {
+                "; arguments were not looked at, which takes the right to configure"
+            } else {
+                ""
             };
-            let detail = format!("{all}, as callvault needs it{unseen}");
+            let detail = format!("{all}, as callvault needs it{but}");
             self.findings.push(Finding::ok("rights", detail));
         } else {
             let detail = plain(&format!("callvault's user may not {}", lacking.in_words()));
@@ -270,13 +278,19 @@ impl Visit<'_> {
     }
 
     fn counts(&mut self, topology: &Topology) {
-        let [(_, Some(work)), (dead, Some(letters)), retries @ ..] = &topology.queues[..] else {
+        let [
+            (_, There::Yes(work)),
+            (dead, There::Yes(letters)),
+            retries @ ..,
+        ] = &topology.queues[..]
+        else {
             return;
         };
-        let waiting: u32 = retries
-            .iter()
-            .filter_map(|(_, queue)| Some(queue.as_ref()?.ready))
-            .sum();
+        let ready = retries.iter().filter_map(|(_, queue)| match queue {
+            There::Yes(queue) => Some(queue.ready),
+            _ => None,
+        });
+        let waiting: u32 = ready.sum();
         let letters = match letters.ready {
             0 => "no dead letters".to_owned(),
             count => format!("{count} dead letters in {dead} (callvault dead list)"),
@@ -290,24 +304,20 @@ impl Visit<'_> {
         ));
     }
 
-    /// The command that gives the user what callvault needs, and no more.
-    fn granted(&self, work: &str, dead: &str) -> String {
+    /// The command that gives the user what callvault and its desk need. RabbitMQ 4.3 asks for some right to a queue that
+    /// is looked for.
+    fn granted(&self, work: &str) -> String {
         let name = |name: &str| name.replace('.', "\\.");
         let (exchange, queue) = (name(&self.settings.exchange), name(work));
-        let dead = name(dead);
-        let (configure, write, read) = if self.settings.declare {
-            let all = format!("^({exchange}|{queue}|{queue}\\..*)$");
+        let all = format!("^({exchange}|{queue}|{queue}\\..*)$");
+        let (configure, write) = if self.settings.declare {
             let write = format!("^({queue}|{queue}\\..*|amq\\.default)$");
-            (all.clone(), write, all)
+            (all.as_str(), write)
         } else {
-            (
-                "^$".into(),
-                "^amq\\.default$".into(),
-                format!("^({queue}|{dead})$"),
-            )
+            ("^$", "^amq\\.default$".to_owned())
         };
         format!(
-            "rabbitmqctl set_permissions -p '{}' '{}' '{configure}' '{write}' '{read}'",
+            "rabbitmqctl set_permissions -p '{}' '{}' '{configure}' '{write}' '{all}'",
             self.examiner.virtual_host(),
             self.examiner.user(),
         )

@@ -271,7 +271,7 @@ mod tests {
         let hosts = "[fetch]\nallowed_hosts = ['a.example']\n";
         let found_with = |memory: &str| found(&format!("{hosts}[limits]\nmemory = '{memory}'"));
         assert_eq!(found_with("256MiB"), [], "the default");
-        let found = found_with("255MiB");
+        let found = found_with("248MiB");
         assert_eq!(found.len(), 2, "both kinds: {found:?}");
         assert!(
             found[0].mend.contains("limits.memory to 256.0 MiB"),

@@ -49,8 +49,8 @@ impl Asked {
 
 /// Looks at this machine. `folders` are the buckets that are folders, by name. Blocking.
 pub fn machine(asked: &Asked, folders: &[(String, &Path)]) -> Vec<Finding> {
-    let mut findings = vec![files(asked), memory(asked)];
-    findings.extend(spool(&asked.limits, folders));
+    let spool = spool(&asked.limits, folders);
+    let mut findings = vec![files(asked), memory(asked), spool];
     findings.extend(stack());
     findings
 }
@@ -109,32 +109,32 @@ fn memory(asked: &Asked) -> Finding {
     }
 }
 
-fn spool(limits: &Limits, folders: &[(String, &Path)]) -> Option<Finding> {
+fn spool(limits: &Limits, folders: &[(String, &Path)]) -> Finding {
     let dir = &limits.spool_dir;
     let shown = dir.display();
     let found = rustix::fs::statvfs(dir).and_then(|disk| Ok((disk, in_memory(dir)?)));
     let (disk, in_memory) = match found {
         Ok(found) => found,
         Err(error) => {
-            return Some(Finding::fail(
+            return Finding::fail(
                 WHAT,
                 format!("limits.spool_dir {shown} cannot be looked at: {error}"),
                 "create it, and let callvault's user write there",
-            ));
+            );
         }
     };
     let (free, wanted) = (disk.f_bavail.saturating_mul(disk.f_frsize), limits.spool);
     if in_memory {
-        return Some(Finding::weak(
+        return Finding::weak(
             WHAT,
             format!(
                 "limits.spool_dir {shown} lies in memory (tmpfs): large recordings fill what was to be kept free of them"
             ),
             "name a folder on a disk, such as /var/tmp",
-        ));
+        );
     }
     if free < wanted {
-        return Some(Finding::weak(
+        return Finding::weak(
             WHAT,
             format!(
                 "limits.spool_dir {shown} has {} free, and limits.spool is {}: when the disk is full, jobs wait",
@@ -142,7 +142,7 @@ fn spool(limits: &Limits, folders: &[(String, &Path)]) -> Option<Finding> {
                 ByteSize(wanted),
             ),
             "free space, lower limits.spool, or name a folder on a larger disk",
-        ));
+        );
     }
     let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
     let same = device(dir);
@@ -155,14 +155,14 @@ fn spool(limits: &Limits, folders: &[(String, &Path)]) -> Option<Finding> {
         [] => String::new(),
         names => format!(", on one disk with {}", names.join(", ")),
     };
-    Some(Finding::ok(
+    Finding::ok(
         WHAT,
         format!(
             "spool {shown} has {} free, of {} that limits.spool allows{beside}",
             ByteSize(free),
             ByteSize(wanted)
         ),
-    ))
+    )
 }
 
 #[cfg(target_os = "linux")]

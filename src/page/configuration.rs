@@ -10,7 +10,7 @@ pub(super) fn configuration(shown: &[Shown], still: bool) -> Markup {
         section aria-labelledby="configuration" {
             @if still {
                 details open {
-                    summary id="configuration" { "Configuration" }
+                    summary { h2 id="configuration" { "Configuration" } }
                     (sections(shown))
                 }
             } @else {

@@ -24,6 +24,8 @@ pub(super) fn events(now: &Snapshot, job_time: Duration, still: bool) -> Markup 
             "Nothing: what was in flight is settled."
         } else if !now.broker.connected {
             "Nothing: without the broker nothing new comes."
+        } else if !now.not_ready.is_empty() {
+            "Nothing."
         } else {
             "Nothing: the queue has nothing for this worker."
         };

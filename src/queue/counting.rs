@@ -19,7 +19,7 @@ use crate::{
 /// How often the work queue is counted: one small question, which the broker answers from memory.
 const OFTEN: Duration = Duration::from_secs(5);
 /// The other queues are counted once in so many times: there may be dozens of workers.
-const SELDOM: u32 = 6;
+const SELDOM: u32 = 3;
 /// For the broker's answer.
 const ANSWER: Duration = Duration::from_secs(30);
 

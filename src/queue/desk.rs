@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     held::{Hold, Message},
-    letter::Letter,
+    letter::{Letter, SHORTEST_PREFIX},
     walk::{Look, Walk},
 };
 use super::{

@@ -43,6 +43,17 @@ pub struct Queue {
     pub consumers: u32,
 }
 
+/// Whether something is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum There<T> {
+    /// It is.
+    Yes(T),
+    /// It is not.
+    No,
+    /// RabbitMQ 4.3 shows a queue or an exchange only to who has some right to it.
+    Unseen,
+}
+
 /// Something that a user may or may not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Right {
@@ -105,8 +116,8 @@ impl Examiner {
         within(ANSWER, "open a channel", self.connection.create_channel()).await
     }
 
-    /// A queue, if it is there.
-    pub async fn queue(&self, name: &str) -> Result<Option<Queue>, QueueError> {
+    /// A queue, where it is there.
+    pub async fn queue(&self, name: &str) -> Result<There<Queue>, QueueError> {
         let passive = QueueDeclareOptions {
             passive: true,
             ..Default::default()
@@ -115,14 +126,18 @@ impl Examiner {
         let find = channel.queue_declare(name.into(), passive, FieldTable::default());
         let found = within(ANSWER, "find a queue", find).await;
         let found = there(found, &format!("queue {name:?}"))?;
-        Ok(found.map(|queue| Queue {
-            ready: queue.message_count(),
-            consumers: queue.consumer_count(),
-        }))
+        Ok(match found {
+            There::Yes(queue) => There::Yes(Queue {
+                ready: queue.message_count(),
+                consumers: queue.consumer_count(),
+            }),
+            There::No => There::No,
+            There::Unseen => There::Unseen,
+        })
     }
 
     /// Whether the exchange is there.
-    pub async fn exchange(&self, name: &str) -> Result<bool, QueueError> {
+    pub async fn exchange(&self, name: &str) -> Result<There<()>, QueueError> {
         let passive = ExchangeDeclareOptions {
             passive: true,
             ..Default::default()
@@ -131,7 +146,7 @@ impl Examiner {
         let kind = lapin::ExchangeKind::Topic;
         let find = channel.exchange_declare(name.into(), kind, passive, FieldTable::default());
         let found = within(ANSWER, "find an exchange", find).await;
-        Ok(there(found, &format!("exchange {name:?}"))?.is_some())
+        there(found, &format!("exchange {name:?}"))
     }
 
     /// Whether callvault's user has a right, of something that need not be there.
@@ -189,7 +204,8 @@ impl Examiner {
     /// Publishes a message to a queue that does not exist.
     pub async fn publishing(&self) -> Result<Publishing, QueueError> {
         match publisher::to_nobody(&self.connection, &nobody(), CONFIRM).await {
-            Err(QueueError::Unroutable { .. }) => Ok(Publishing::Works),
+            // Unless somebody has a queue by that name it comes back.
+            Ok(()) | Err(QueueError::Unroutable { .. }) => Ok(Publishing::Works),
             Err(QueueError::Broker { source, .. })
                 if refused(&source) == Some(AMQPSoftError::ACCESSREFUSED) =>
             {
@@ -199,8 +215,6 @@ impl Examiner {
                 Ok(Publishing::Blocked)
             }
             Err(error) => Err(error),
-            // Somebody has a queue by that name, or it is no RabbitMQ.
-            Ok(()) => Ok(Publishing::Works),
         }
     }
 
@@ -246,12 +260,12 @@ fn refused(error: &lapin::Error) -> Option<AMQPSoftError> {
     }
 }
 
-/// What was found, or `None` where there is nothing.
-fn there<T>(found: Result<T, QueueError>, what: &str) -> Result<Option<T>, QueueError> {
+fn there<T>(found: Result<T, QueueError>, what: &str) -> Result<There<T>, QueueError> {
     match found {
-        Ok(found) => Ok(Some(found)),
+        Ok(found) => Ok(There::Yes(found)),
         Err(QueueError::Broker { source, .. }) => match refusal::explained(source, what) {
-            QueueError::Missing { .. } => Ok(None),
+            QueueError::Missing { .. } => Ok(There::No),
+            QueueError::Forbidden { .. } => Ok(There::Unseen),
             error => Err(error),
         },
         Err(error) => Err(error),

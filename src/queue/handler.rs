@@ -116,7 +116,8 @@ impl Handler {
             },
             flight,
         };
-        let span = tracing::info_span!("event", attempt = job.attempt);
+        let (call_id, request_id) = (tracing::field::Empty, tracing::field::Empty);
+        let span = tracing::info_span!("event", attempt = job.attempt, call_id, request_id);
         let outcome = self.archivist.archive(&job).instrument(span).await;
         let decision = self.rules.decide(&outcome, job.attempt, Utc::now());
         let label = telemetry::label(&outcome, &decision);

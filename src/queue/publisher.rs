@@ -139,7 +139,7 @@ pub(super) async fn to_nobody(
         within(patience, "confirm a message", publish).await
     };
     let _first = publish().await?;
-    settled(publish().await?, "", queue)
+    settled(&publish().await?, "", queue)
 }
 
 async fn send_on(
@@ -160,7 +160,7 @@ async fn send_on(
 }
 
 fn settled(
-    confirmation: Confirmation,
+    confirmation: &Confirmation,
     exchange: &str,
     routing_key: &str,
 ) -> Result<(), QueueError> {
@@ -197,5 +197,5 @@ async fn send(
             confirmation => break confirmation?,
         }
     };
-    settled(confirmation, exchange, routing_key)
+    settled(&confirmation, exchange, routing_key)
 }

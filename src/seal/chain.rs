@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 
 use super::{Flaw, PREFIX, PublicKey, Seal, Statement};
 use crate::{
-    audit::days::Day,
+    audit::{Code, days::Day},
     digest::Sha256,
     store::{Bucket, Small, StoreError},
 };
@@ -41,7 +41,7 @@ pub fn seal_key(sequence: u64) -> String {
     format!("{PREFIX}/chain/{sequence:08}.json")
 }
 
-fn sequence(key: &str) -> Option<u64> {
+pub(super) fn sequence(key: &str) -> Option<u64> {
     let name = key.strip_prefix(PREFIX)?.strip_prefix("/chain/")?;
     let sequence = name.strip_suffix(".json")?.parse().ok()?;
     (sequence > 0 && seal_key(sequence) == key).then_some(sequence)
@@ -70,7 +70,7 @@ impl Chain {
         let mut chain = Self::default();
         let mut seals = BTreeMap::new();
         for (key, bytes) in found {
-            let flaw = |why: &str| Flaw::new("seal_invalid", &key, why);
+            let flaw = |why: &str| Flaw::new(Code::SealInvalid, &key, why);
             let Some(number) = sequence(&key) else {
                 chain.flaws.push(flaw("its name is not a seal's"));
                 continue;
@@ -93,7 +93,7 @@ impl Chain {
             let holds = number == last + 1 && seal.statement.previous == sha256;
             if number > last + 1 {
                 chain.flaws.push(Flaw::new(
-                    "seal_missing",
+                    Code::SealMissing,
                     seal_key(last + 1),
                     match number - last {
                         2 => "this seal is not there, or is none, and later ones are".to_owned(),
@@ -105,7 +105,7 @@ impl Chain {
                 ));
             } else if !holds {
                 chain.flaws.push(Flaw::new(
-                    "seal_chain",
+                    Code::SealChain,
                     seal_key(number),
                     "it refers to another seal before it than the one that is there: one of the two was exchanged",
                 ));
@@ -147,7 +147,7 @@ impl Chain {
             let key = || seal_key(link.seal.statement.sequence);
             if forged {
                 flaws.push(Flaw::new(
-                    "seal_signature",
+                    Code::SealSignature,
                     key(),
                     "its signature is not one of the key that it names",
                 ));
@@ -158,7 +158,7 @@ impl Chain {
                         "it is signed with another key than was given, and none after it vouches for it"
                     }
                 };
-                flaws.push(Flaw::new("seal_unsigned", key(), why));
+                flaws.push(Flaw::new(Code::SealUnsigned, key(), why));
             }
             later = link.proven && link.holds;
         }
@@ -174,7 +174,7 @@ impl Chain {
                 "no seal has the root {root} that was noted elsewhere: seals were removed from the chain's end, or all \
                  of it was written anew"
             );
-            Flaw::new("seal_root", format!("{PREFIX}/chain"), what)
+            Flaw::new(Code::SealRoot, format!("{PREFIX}/chain"), what)
         };
         missing.map(flaw).collect()
     }
@@ -217,7 +217,9 @@ mod tests {
 
     fn codes(chain: &Chain) -> Vec<(&str, &str)> {
         let flaws = chain.flaws.iter();
-        flaws.map(|flaw| (flaw.code, &flaw.key[13..])).collect()
+        flaws
+            .map(|flaw| (flaw.code.as_str(), &flaw.key[13..]))
+            .collect()
     }
 
     #[test]
@@ -354,7 +356,7 @@ mod tests {
         let noted = [seals[1].sha256, seals[3].sha256];
         assert!(Chain::of(objects(&seals)).expect(&noted).is_empty());
         let flaws = Chain::of(objects(&seals[..3])).expect(&noted);
-        assert_eq!((flaws.len(), flaws[0].code), (1, "seal_root"));
+        assert_eq!((flaws.len(), flaws[0].code), (1, Code::SealRoot));
     }
 
     proptest! {

@@ -11,7 +11,10 @@ use super::{
     row::{Object, Sealed},
 };
 use crate::{
-    audit::days::{Day, ManifestKey},
+    audit::{
+        Code,
+        days::{Day, ManifestKey},
+    },
     body::{Budget, blocking},
     digest::Sha256,
     store::{Bucket, Listed, StoreError},
@@ -30,7 +33,9 @@ pub struct Contents {
     manifests: HashMap<Box<str>, Entry>,
     /// When the day was last listed for a seal.
     listed_at: DateTime<Utc>,
-    /// What is wrong with the seals' indexes; with any of these, nothing can be said of single manifests.
+    /// Whether all indexes could be read.
+    is_whole: bool,
+    /// What is wrong with the seals' indexes.
     pub flaws: Vec<Flaw>,
 }
 
@@ -71,26 +76,29 @@ impl Contents {
                 day,
                 manifests: HashMap::new(),
                 listed_at: statement.listed_at,
+                is_whole: true,
                 flaws: Vec::new(),
             });
             contents.listed_at = contents.listed_at.max(statement.listed_at);
             let flaw = match bucket.size_of(&statement.index).await? {
                 None => Some((
-                    "index_missing",
+                    Code::IndexMissing,
                     "it is gone, and a seal names it".to_owned(),
                 )),
                 Some(size) if size != statement.packed.size => {
-                    Some(("index_altered", IndexError::Other.to_string()))
+                    Some((Code::IndexAltered, IndexError::Other.to_string()))
                 }
                 Some(_) => {
                     let read = contents.add(bucket, budget, statement).await?;
-                    read.err().map(|error| ("index_altered", error.to_string()))
+                    read.err()
+                        .map(|error| (Code::IndexAltered, error.to_string()))
                 }
             };
             let flaw = flaw.map(|(code, what)| {
                 let of = format!("{what} (seal {})", seal_key(statement.sequence));
                 Flaw::new(code, &statement.index, of)
             });
+            contents.is_whole &= flaw.is_none();
             contents.flaws.extend(flaw);
         }
         Ok(contents)
@@ -112,8 +120,8 @@ impl Contents {
                 let entry = manifests.get(&*short(&key));
                 let begun = entry.is_some_and(|entry| entry.sha256 == sha256);
                 if !begun && entry.is_some_and(|entry| entry.status != Sealed::Partial) {
-                    let what = format!("{key} was sealed before, and is sealed as another here");
-                    flaws.push(Flaw::new("seal_contradicts", &seal, what));
+                    let what = format!("{key} was sealed before, as another than here");
+                    flaws.push(Flaw::new(Code::SealContradictory, &seal, what));
                     return;
                 }
                 if !begun {
@@ -185,7 +193,8 @@ impl Contents {
         entry.is_none_or(|entry| entry.objects.iter().all(|object| objects.contains(object)))
     }
 
-    /// What is to be said of a manifest that was found so.
+    /// What is to be said of a manifest that was found so. Where an index could not be read, what it does not have may
+    /// well be sealed.
     pub fn flaw(
         &self,
         key: &ManifestKey,
@@ -193,61 +202,48 @@ impl Contents {
         modified: DateTime<Utc>,
     ) -> Option<Flaw> {
         let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let (day, sealed, written) = (self.day, time(self.listed_at), time(modified));
+        let (sealed, written) = (time(self.listed_at), time(modified));
         let (code, what) = match standing {
             Standing::Sealed => return None,
             Standing::Altered => (
-                "sealed_altered",
-                format!(
-                    "it is not what was sealed (the store says that it was written at {written}): restore the sealed one \
-                     from a backup or an older version, and find out who may write here"
-                ),
+                Code::SealedAltered,
+                format!("written at {written}, by the store's account, and not what was sealed"),
             ),
+            Standing::Replaced | Standing::Unsealed if !self.is_whole => return None,
             Standing::Replaced => (
-                "unsealed",
+                Code::Unsealed,
                 format!(
-                    "it was sealed as partial, and was written again at {written}: if a retry or a replay got further, \
-                     `callvault seal --day {day}` seals what it is now"
+                    "sealed as partial, and written again at {written}, by the store's account"
                 ),
             ),
             Standing::Unsealed if modified + SKEW < self.listed_at => (
-                "slipped_in",
+                Code::SlippedIn,
                 format!(
-                    "the store says that it was written at {written}, but it was not there when the day was sealed at \
-                     {sealed}: it was put there later, with an older time"
+                    "written at {written}, by the store's account, and not there when the day was sealed at {sealed}"
                 ),
             ),
             Standing::Unsealed => (
-                "unsealed",
+                Code::Unsealed,
                 format!(
-                    "it was written at {written}, after the day was sealed at {sealed}: if it is a late event's, \
-                     `callvault seal --day {day}` seals it; if not, it was slipped in"
+                    "written at {written}, by the store's account; the day was sealed at {sealed}"
                 ),
             ),
         };
         Some(Flaw::new(code, key.to_string(), what))
     }
 
-    /// The sealed manifests that were not found.
-    pub fn missing(&self) -> Vec<Flaw> {
-        let mut missing: Vec<_> = self
-            .manifests
-            .iter()
-            .filter(|(_, entry)| !entry.seen)
-            .map(|(short, _)| self.key(short))
-            .collect();
+    /// The keys of the sealed manifests that were not found, in order.
+    pub fn missing(&self) -> Vec<String> {
+        let missing = self.manifests.iter().filter(|(_, entry)| !entry.seen);
+        let mut missing: Vec<_> = missing.map(|(short, _)| self.key(short)).collect();
         missing.sort_unstable();
-        let flaw = |key| Flaw::new("sealed_missing", key, MISSING);
-        missing.into_iter().map(flaw).collect()
+        missing
     }
 
     fn key(&self, short: &str) -> String {
         format!("{}/{short}/manifest.json", self.day.folder())
     }
 }
-
-/// What is said of a sealed manifest that is gone.
-const MISSING: &str = "it was sealed, and is gone: restore it from a backup or an older version, and find out who may delete here";
 
 /// What tells a manifest from others of its day.
 fn short(key: &ManifestKey) -> Box<str> {

@@ -15,7 +15,10 @@ use super::{
     statement::{Extent, index_key},
 };
 use crate::{
-    audit::days::{self, Day, ManifestKey},
+    audit::{
+        Code,
+        days::{self, Day, ManifestKey},
+    },
     body::{Budget, WriteError, blocking},
     digest::Sha256,
     store::{About, Bucket, Listed, Put, Small, StoreError},
@@ -29,6 +32,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const NAMES: u32 = 100;
 /// Reasons for a refusal that are told one by one.
 const TOLD: usize = 100;
+
+/// What is said of a sealed manifest that is not there.
+pub const GONE: &str = "sealed, and not there any more";
 
 /// What it takes to seal.
 #[derive(Debug)]
@@ -136,8 +142,8 @@ impl Sealer<'_> {
                 let changed = sealed.notice(key, listed).unwrap_or(true);
                 thorough || changed
             });
-            for flaw in sealed.missing() {
-                refused.add(flaw);
+            for key in sealed.missing() {
+                refused.add(Flaw::new(Code::SealedMissing, key, GONE));
             }
         }
         let total = listed.len() as u64;

@@ -1,18 +1,13 @@
 //! A manifest as rows of an index: one an attachment, for whoever loads them as a table. Pure.
 
-use std::fmt;
-
 use chrono::{DateTime, SecondsFormat};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{IgnoredAny, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    audit::days::ManifestKey,
+    audit::days::{Day, ManifestKey},
     digest::Sha256,
-    event::{MAX_ATTACHMENTS, text_of},
+    event::{Items, MAX_ATTACHMENTS, text_of},
     manifest::{EntryStatus, SCHEMA, Status},
 };
 
@@ -23,6 +18,7 @@ const LONGEST: usize = 1 << 10;
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     manifest: &'a str,
+    day: Day,
     manifest_size: u64,
     manifest_sha256: Sha256,
     status: Sealed,
@@ -122,11 +118,9 @@ impl Line {
 
 /// The rows of a manifest that lies under that key.
 pub fn rows(key: &ManifestKey, bytes: &[u8]) -> Result<Rows, serde_json::Error> {
-    let manifest = std::str::from_utf8(bytes)
-        .ok()
-        .and_then(|text| serde_json::from_str::<Manifest<'_>>(text).ok())
-        .filter(Manifest::is_sound);
-    of(key, bytes.len() as u64, Sha256::of(bytes), manifest)
+    let text = std::str::from_utf8(bytes).ok();
+    let read = text.and_then(Manifest::read);
+    of(key, bytes.len() as u64, Sha256::of(bytes), read)
 }
 
 /// The row of what is too long for a manifest, and was hashed alone.
@@ -138,18 +132,19 @@ fn of(
     key: &ManifestKey,
     size: u64,
     sha256: Sha256,
-    manifest: Option<Manifest<'_>>,
+    read: Option<(Manifest<'_>, Vec<Attachment<'_>>)>,
 ) -> Result<Rows, serde_json::Error> {
     let whole = key.to_string();
-    let status = match manifest.as_ref().map(|manifest| manifest.status) {
+    let status = match read.as_ref().map(|(manifest, _)| manifest.status) {
         Some(Status::Complete) => Sealed::Complete,
         Some(Status::Partial) => Sealed::Partial,
         None => Sealed::Unreadable,
     };
-    let manifest = manifest.unwrap_or_default();
+    let (manifest, entries) = read.unwrap_or_default();
     let call = &manifest.call;
     let row = |attachment, of| Row {
         manifest: &whole,
+        day: key.day,
         manifest_size: size,
         manifest_sha256: sha256,
         status,
@@ -162,7 +157,7 @@ fn of(
         direction: word(call.direction),
         language: word(call.language),
         delivery_status: word(call.delivery_status),
-        attachments: manifest.attachments.0.len(),
+        attachments: entries.len(),
         attachment,
         of,
     };
@@ -172,7 +167,7 @@ fn of(
         status,
         objects: Vec::new(),
     };
-    for (at, entry) in manifest.attachments.0.iter().enumerate() {
+    for (at, entry) in entries.iter().enumerate() {
         rows.push(&row(Some(at), entry.columns()))?;
         rows.objects
             .extend(entry.object.as_ref().map(|object| Object {
@@ -196,7 +191,8 @@ impl Rows {
     }
 }
 
-// A stored manifest, as far as its rows repeat it. It may have been written by anybody who may write there.
+// A stored manifest, as far as its rows repeat it. It may have been written by anybody who may write there, and is
+// read by itself: an audit finds more wrong with one, and an index must not depend on what it does.
 
 #[derive(Deserialize)]
 struct Manifest<'a> {
@@ -205,7 +201,7 @@ struct Manifest<'a> {
     #[serde(borrow)]
     call: Call<'a>,
     #[serde(borrow)]
-    attachments: Attachments<'a>,
+    attachments: &'a RawValue,
     #[serde(default)]
     archived_at: Option<String>,
 }
@@ -217,7 +213,7 @@ impl Default for Manifest<'_> {
             schema: String::new(),
             status: Status::Partial,
             call: Call::default(),
-            attachments: Attachments(Vec::new()),
+            attachments: RawValue::NULL,
             archived_at: None,
         }
     }
@@ -237,37 +233,6 @@ struct Call<'a> {
     language: Option<&'a RawValue>,
     #[serde(borrow)]
     delivery_status: Option<&'a RawValue>,
-}
-
-/// No more of them than an event may have: a longer list is of no manifest of callvault's, and would fill the index.
-#[derive(Default)]
-struct Attachments<'a>(Vec<Attachment<'a>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Attachments<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> Visitor<'de> for List {
-            type Value = Attachments<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "an array of at most {MAX_ATTACHMENTS}")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut items = Vec::new();
-                while items.len() < MAX_ATTACHMENTS
-                    && let Some(item) = list.next_element()?
-                {
-                    items.push(item);
-                }
-                match list.next_element::<IgnoredAny>()? {
-                    None => Ok(Attachments(items)),
-                    Some(_) => Err(serde::de::Error::invalid_length(items.len() + 1, &self)),
-                }
-            }
-        }
-        deserializer.deserialize_seq(List)
-    }
 }
 
 #[derive(Deserialize)]
@@ -299,24 +264,33 @@ struct Facts {
     duration_ms: Option<u64>,
 }
 
-impl Manifest<'_> {
-    /// Whether its rows say all that it says of objects.
-    fn is_sound(&self) -> bool {
-        let mut entries = self.attachments.0.iter();
-        self.schema == SCHEMA
-            && entries.all(|entry| {
-                let stored = entry.status != EntryStatus::Unavailable;
-                stored == entry.object.is_some()
-                    && entry.object.as_ref().is_none_or(|object| {
-                        object.bucket.len() <= LONGEST
-                            && object.key.len() <= LONGEST
-                            && Sha256::from_hex(&object.sha256).is_some()
-                    })
-            })
+impl<'a> Manifest<'a> {
+    /// Reads one whose rows say all that it says of objects.
+    fn read(text: &'a str) -> Option<(Self, Vec<Attachment<'a>>)> {
+        let manifest: Self = serde_json::from_str(text).ok()?;
+        let items: Items<'_> = serde_json::from_str(manifest.attachments.get()).ok()?;
+        if manifest.schema != SCHEMA || items.count > MAX_ATTACHMENTS {
+            return None;
+        }
+        let entries = items.first.iter();
+        let entries = entries.map(|raw| serde_json::from_str::<Attachment<'a>>(raw.get()).ok());
+        let entries: Vec<_> = entries.collect::<Option<_>>()?;
+        let sound = entries.iter().all(Attachment::is_sound);
+        sound.then_some((manifest, entries))
     }
 }
 
 impl Attachment<'_> {
+    fn is_sound(&self) -> bool {
+        let stored = self.status != EntryStatus::Unavailable;
+        stored == self.object.is_some()
+            && self.object.as_ref().is_none_or(|object| {
+                object.bucket.len() <= LONGEST
+                    && object.key.len() <= LONGEST
+                    && Sha256::from_hex(&object.sha256).is_some()
+            })
+    }
+
     fn columns(&self) -> Columns {
         let facts = self
             .check
@@ -412,7 +386,7 @@ mod tests {
         assert_eq!(
             lines[0],
             json!({
-                "manifest": KEY, "manifest_size": text.len(),
+                "manifest": KEY, "day": "2023-08-24", "manifest_size": text.len(),
                 "manifest_sha256": Sha256::of(text.as_bytes()), "status": "complete",
                 "archived_at": "2026-11-23T07:00:00.000000Z", "call_id": "c-1", "request_id": "r-1",
                 "created_at": "2023-08-24T10:05:18.432652Z", "conversation_id": null,

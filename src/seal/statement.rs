@@ -168,6 +168,15 @@ pub(super) fn index_folder(day: Day) -> String {
     format!("{PREFIX}/{}/", day.folder())
 }
 
+/// Whether a key may be that of an index of some day.
+pub(super) fn could_be_index(key: &str) -> bool {
+    let below = key
+        .strip_prefix(PREFIX)
+        .and_then(|key| key.strip_prefix('/'));
+    let day = below.and_then(|below| below.get(..10)?.parse().ok());
+    day.is_some_and(|day| is_index(key, day))
+}
+
 fn is_index(key: &str, day: Day) -> bool {
     let number = key
         .strip_prefix(&index_folder(day))
@@ -335,6 +344,23 @@ pub(super) mod tests {
             let other = json.replace(from, to);
             assert_ne!(other, json, "{from}");
             assert!(Seal::parse(other.as_bytes()).is_err(), "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_an_index_is_told_from_others() {
+        let day = "2023-08-24".parse().unwrap();
+        for number in [1, 2, 30] {
+            assert!(could_be_index(&index_key(day, number)));
+        }
+        for other in [
+            "_seals/2023/08/24/index-1.jsonl.zst",
+            "_seals/2023/08/32/index.jsonl.zst",
+            "_seals/2023/08/24/c/r/manifest.json",
+            "2023/08/24/index.jsonl.zst",
+            "_seals",
+        ] {
+            assert!(!could_be_index(other), "{other}");
         }
     }
 

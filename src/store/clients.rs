@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fmt, io,
     net::{SocketAddr, ToSocketAddrs},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -50,8 +50,15 @@ const KEYS: [Key; 19] = [
 ];
 
 /// The clients of a process's buckets: each has certificates to read and connections to keep.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Clients(Arc<Mutex<HashMap<Vec<Option<String>>, HttpClient>>>);
+
+/// Of the options that a client was built by one may be a proxy's URL, with its password.
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clients")
+    }
+}
 
 impl Clients {
     fn client(&self, options: &ClientOptions) -> Result<HttpClient, Error> {

@@ -6,7 +6,7 @@
 mod clouds;
 mod judge;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, sync::Arc, time::Duration};
 
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
@@ -105,6 +105,12 @@ fn cloud<C: Cloud>(
     let mut builder = C::from_env()
         .with_retry(retry())
         .with_client_options(client_options());
+    // Those replaced what the environment says of connections: `AWS_PROXY_URL`.
+    for (name, value) in environment() {
+        if let Some(key) = key_of::<C>(&name).filter(C::is_clients) {
+            builder = builder.with(key, value);
+        }
+    }
     for (name, value) in options {
         let value = value.expose_secret();
         let option = Setting::Key(format!("options.{name}"));
@@ -127,8 +133,10 @@ fn cloud<C: Cloud>(
         }
     }
     let option = |name: &str| options.get(name).map(ExposeSecret::expose_secret);
+    let allow_http = "allow_http".parse().ok();
+    let allowed = allow_http.and_then(|key| builder.get(&key));
     if option("endpoint").is_some_and(|url| url.starts_with("http://"))
-        && option("allow_http").is_none_or(|allowed| allowed != "true")
+        && allowed.is_none_or(|allowed| !clouds::TRUE.contains(&&*allowed.to_ascii_lowercase()))
     {
         let mend = "use https://, or add allow_http = \"true\"";
         mistakes.push(mistake(
@@ -177,18 +185,29 @@ fn variables<C: Cloud>(builder: &C) -> Vec<(Setting, Option<C::Key>, Rule, Strin
         if let Some((_, rule)) = C::MORE_VARIABLES.iter().find(|(more, _)| *more == name) {
             return Some((None, *rule));
         }
-        let key = name.starts_with(C::VARIABLES).then_some(name)?;
-        let key: C::Key = key.to_ascii_lowercase().parse().ok()?;
+        let key = key_of::<C>(name)?;
         (builder.get(&key).as_deref() == Some(value)).then(|| (Some(key), C::rule(&key)))
     };
-    std::env::vars_os()
+    environment()
         .filter_map(|(name, value)| {
-            // The client, too, passes over what is no text.
-            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
             let (key, rule) = judged(&name, &value)?;
             Some((Setting::Variable(name), key, rule, value))
         })
         .collect()
+}
+
+/// The option that a variable sets, if it is one of the cloud's.
+fn key_of<C: Cloud>(name: &str) -> Option<C::Key> {
+    let name = name.starts_with(C::VARIABLES).then_some(name)?;
+    name.to_ascii_lowercase().parse().ok()
+}
+
+/// The variables that are text: a client, too, passes over the others.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text)
 }
 
 /// An error's words without the values that it is about, and without what stands between quotes: it may be a

@@ -12,7 +12,7 @@ use object_store::{
 };
 use uuid::Uuid;
 
-use super::{About, Bucket, Cause, StoreError, caught, clock, open::Sends};
+use super::{About, Bucket, Cause, StoreError, caught, clock, is_refusal, open::Sends};
 use crate::telemetry;
 
 /// What a bucket is without conditional writes, and how to mend it.
@@ -129,7 +129,7 @@ impl Bucket {
     async fn examine_missing(&self, path: &Path, findings: &mut Vec<Finding>) -> Result<(), Cause> {
         match self.head(path).await {
             Err(BackendError::NotFound { .. }) => {}
-            Err(BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. }) => {
+            Err(error) if is_refusal(&error) => {
                 findings.push(Finding::new(
                     Promise::Broken,
                     "a missing key is refused, not answered with 404: whether an event was archived before cannot be told, \
@@ -232,7 +232,8 @@ impl Bucket {
 
     /// What lists a bucket: audits, and sweeping.
     async fn examine_listing(&self, path: &Path, findings: &mut Vec<Finding>) -> Result<(), Cause> {
-        let folder = Path::from_iter(path.parts().take(path.parts_count().saturating_sub(1)));
+        let above = path.parts_count().saturating_sub(1);
+        let folder: Path = path.parts().take(above).collect();
         let mut listed = self.store.list(Some(&folder));
         loop {
             match listed.next().await.transpose() {
@@ -246,9 +247,7 @@ impl Bucket {
                     ));
                     return Ok(());
                 }
-                Err(
-                    BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. },
-                ) => {
+                Err(error) if is_refusal(&error) => {
                     findings.push(Finding::new(
                         Promise::Weaker,
                         "it may not be listed: `callvault verify` cannot audit it",

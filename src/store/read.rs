@@ -388,7 +388,8 @@ fn hash_file(path: &std::path::Path, size: u64) -> io::Result<Option<Seen>> {
         };
         return Ok(Some(seen));
     }
-    let (mut buffer, mut hasher, mut read) = (vec![0; PIECE], Hasher::default(), 0);
+    let piece = PIECE.min(usize::try_from(size).unwrap_or(PIECE) + 1);
+    let (mut buffer, mut hasher, mut read) = (vec![0; piece], Hasher::default(), 0);
     loop {
         match file.read(&mut buffer)? {
             0 => break,

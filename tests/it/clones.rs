@@ -10,7 +10,7 @@ use crate::{
 #[tokio::test]
 async fn a_clone_that_lacks_something_is_found_out_and_told_how_to_mend() {
     type Fault = fn(&Lossy);
-    let cases: [(Fault, Promise, &str); 9] = [
+    let cases: [(Fault, Promise, &str); 15] = [
         (
             |clone| clone.strip("if-none-match"),
             Promise::Weaker,
@@ -56,12 +56,44 @@ async fn a_clone_that_lacks_something_is_found_out_and_told_how_to_mend() {
             Promise::Kept,
             "stays",
         ),
+        (
+            |clone| clone.refuse("GET", "list-type=2", 403),
+            Promise::Weaker,
+            "it may not be listed",
+        ),
+        (
+            |clone| clone.refuse("POST", "?uploads", 403),
+            Promise::Broken,
+            "grant s3:PutObject",
+        ),
+        (
+            |clone| clone.refuse("PUT", "partNumber", 403),
+            Promise::Broken,
+            "it refuses an upload in parts",
+        ),
+        (
+            |clone| clone.refuse("DELETE", "uploadId", 403),
+            Promise::Weaker,
+            "grant s3:AbortMultipartUpload",
+        ),
+        (
+            |clone| clone.ahead(60),
+            Promise::Weaker,
+            "clock is 59s behind the store's",
+        ),
+        (
+            |clone| clone.ahead(-600),
+            Promise::Broken,
+            "timedatectl set-ntp true",
+        ),
     ];
     for (fault, promise, text) in cases {
         let place = Place::s3().await;
         let clone = Lossy::before(&place.endpoint().unwrap()).await;
         fault(&clone);
-        let found = place.open_behind(&clone, &[]).probe().await.unwrap();
+        let bucket = place.open_behind(&clone, &[]);
+        bucket.reach().await.unwrap();
+        let found = bucket.probe().await.unwrap();
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         assert_eq!(found[0].promise, promise, "{found:?}");
         let told = format!("{}; {}", found[0].what, found[0].mend);

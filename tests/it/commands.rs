@@ -13,11 +13,11 @@ use serde_json::Value;
 use crate::support::{
     amqp::Amqp,
     call,
-    config::Setup,
+    config::{BUCKETS, Setup},
     origin::{Origin, Reply},
     servers,
     wait::eventually,
-    worker::{callvault, command},
+    worker::{Worker, callvault, command},
 };
 
 fn stdout(output: &Output) -> String {
@@ -82,10 +82,11 @@ async fn archive_takes_a_document_lines_and_standard_input_and_tells_by_its_exit
     ))
     .await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let reports: Vec<Value> = stdout(&output)
+    let mut reports: Vec<Value> = stdout(&output)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    reports.sort_by_key(|report| report["place"].to_string());
     let outcomes: Vec<_> = reports
         .iter()
         .map(|report| report["outcome"].as_str().unwrap())
@@ -287,12 +288,13 @@ async fn check_connect_reaches_the_broker_and_every_bucket_or_says_which_not() {
         stdout(&output),
         stderr(&output)
     );
-    assert_eq!(
-        stdout(&output).matches("ok  ").count(),
-        9,
-        "{}",
-        stdout(&output)
-    );
+    for bucket in BUCKETS {
+        assert!(
+            stdout(&output).contains(&format!("ok    bucket        {bucket}\n")),
+            "{}",
+            stdout(&output)
+        );
+    }
 
     setup.append("[buckets.nowhere]\nurl = \"s3://no-such-bucket-of-ours\"\noptions = { endpoint = \"http://127.0.0.1:1\", allow_http = \"true\", region = \"x\", access_key_id = \"canary-id\", secret_access_key = \"canary-key\" }");
     setup.set("queue", "url", "\"amqp://u:canary-pw@127.0.0.1:1/%2f\"");
@@ -502,4 +504,119 @@ async fn archive_goes_on_while_its_standard_input_waits() {
         .await
         .unwrap();
     assert!(status.success());
+}
+
+#[tokio::test]
+async fn archive_reports_an_event_though_one_before_it_drips() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    let slow: Value =
+        serde_json::from_slice(&call::with_recording(&origin, "/slow/recording.wav")).unwrap();
+    let mut fast: Value =
+        serde_json::from_slice(&call::with_recording(&origin, "/recording.wav")).unwrap();
+    fast["data"]["id"] = "fast".into();
+    fast["request_id"] = "fast".into();
+    origin.always(
+        "/slow/recording.wav",
+        Reply::Drip {
+            bytes: 1,
+            pause: Duration::from_millis(500),
+        },
+    );
+    let events = setup.dir().join("events.jsonl");
+    fs::write(&events, format!("{slow}\n{fast}\n")).unwrap();
+    let mut archive = with_config(
+        &setup.write(),
+        &["archive", "--json", events.to_str().unwrap()],
+    );
+    let mut child = archive.stdout(Stdio::piped()).spawn().unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let first = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        line
+    });
+    let first = tokio::time::timeout(Duration::from_secs(15), first)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(first.contains("\"call_id\":\"fast\""), "{first}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn the_sample_event_beside_the_manual_is_one_that_publish_takes() {
+    let setup = Setup::folders().await;
+    let sample = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/config/samples/call.analyzed.json"
+    );
+    let output = run(with_config(&setup.write(), &["publish", sample])).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let amqp = Amqp::connect(servers::rabbit().await).await;
+    let message = amqp.wait_take(setup.queue()).await;
+    assert_eq!(message.body, fs::read(sample).unwrap());
+    let event = callvault::event::Event::parse(&message.body.into()).unwrap();
+    let callvault::event::Event::Analyzed(call) = event else {
+        panic!("{event:?}");
+    };
+    assert_eq!(call.attachments.len(), 3);
+}
+
+#[tokio::test]
+async fn who_asks_for_no_log_gets_none_of_an_outage_either() {
+    // Takes connections, and ends them.
+    let broker = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = broker.local_addr().unwrap().port();
+    let mut setup = Setup::new(&format!("amqp://guest:guest@127.0.0.1:{port}/%2f"));
+    for bucket in BUCKETS {
+        setup.append(&format!(
+            "[buckets.{bucket}]\nurl = \"file:archive/{bucket}\"\n"
+        ));
+    }
+    for (level, told) in [("off", false), ("error", false), ("warn", true), ("", true)] {
+        let mut run = command();
+        run.args(["run", "--config"])
+            .arg(setup.write())
+            .env("RUST_LOG", level);
+        let worker = Worker::spawn(run, setup.dir());
+        // A look and a connection for each try: with the fifth the second one has failed.
+        for _ in 0..5 {
+            let taken = tokio::time::timeout(Duration::from_secs(15), broker.accept());
+            drop(taken.await.unwrap().unwrap());
+        }
+        let log = worker.log();
+        assert_eq!(
+            log.contains("does not work; waiting for it"),
+            told,
+            "{level}: {log}"
+        );
+        assert!(told || log.is_empty(), "{level}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_is_tried_again_is_logged_with_its_call() {
+    let (setup, origin) = (Setup::folders().await, Origin::start().await);
+    let mut run = command();
+    run.args(["run", "--config"])
+        .arg(setup.write())
+        .env("RUST_LOG", "callvault=debug");
+    let worker = Worker::spawn(run, setup.dir());
+    worker.wait_log("consuming").await;
+    let event = call::with_recording(&origin, "/recording.wav");
+    origin.first("/recording.wav", 1, &Reply::Status(503));
+    let amqp = Amqp::connect(servers::rabbit().await).await;
+    amqp.publish(&setup.exchange(), "call.analyzed", None, &event)
+        .await;
+    worker.wait_log("trying a download again").await;
+    let log = worker.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("trying a download again"))
+        .unwrap();
+    assert!(
+        line.contains("call_id=\"5e09c7cc-27e8-4d91-89ee-4ea5bafaaa15\""),
+        "{line}"
+    );
 }

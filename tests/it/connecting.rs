@@ -66,8 +66,8 @@ async fn with_tls_a_private_authority_and_a_client_certificate_are_all_it_takes(
                 "auth_mechanisms.1 = EXTERNAL".into(),
                 "auth_mechanisms.2 = PLAIN".into(),
             ],
-            terms: Vec::new(),
             plugins: vec!["rabbitmq_auth_mechanism_ssl".into()],
+            ..Conf::default()
         },
     )
     .await;
@@ -196,8 +196,9 @@ async fn without_declare_nothing_is_made_and_what_is_missing_is_named() {
     setup.set("queue", "declare", "false");
     for text in said(&setup).await {
         assert!(text.contains(&setup.exchange()), "{text}");
+        assert!(text.contains("not there"), "{text}");
         assert!(
-            text.contains("is not there: import deploy/rabbitmq/definitions.json"),
+            text.contains("import deploy/rabbitmq/definitions.json"),
             "{text}"
         );
     }

@@ -74,12 +74,13 @@ async fn the_brokers_definitions_are_what_callvault_declares_and_serve_where_it_
 }
 
 /// Each file, and the module here (or beside) that has a foreign tool load it.
-const LOADED: [(&str, &str); 33] = [
+const LOADED: [(&str, &str); 34] = [
     ("Dockerfile", "image, confined"),
     ("Dockerfile.dockerignore", "confined"),
     ("compose.yaml", "compose"),
     ("compose/callvault.toml", "compose"),
     ("compose/provider.py", "compose"),
+    ("duckdb/minutes.sql", "sealing"),
     ("grafana/callvault.json", "dashboard"),
     (
         "grafana/provisioning/dashboards/callvault.yaml",

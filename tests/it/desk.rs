@@ -448,3 +448,82 @@ async fn a_store_that_cannot_be_asked_is_told_beside_the_message() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn a_list_on_a_narrow_terminal_fits_it_and_cuts_nothing() {
+    let (setup, amqp) = desk().await;
+    let (config, queue) = (setup.write(), dead(&setup));
+    let event = call::with_urls(&["https://host/recording.wav"]);
+    let id = "00552b38-d0e7-460f-9877-a7c8c8b2ff8c";
+    amqp.publish_with("", &queue, died(Some(id), "attachment_unavailable"), &event)
+        .await;
+    // util-linux's `script` gives the program a terminal.
+    let list = |columns: &str| {
+        let line = format!(
+            "{} dead list --config {}",
+            env!("CARGO_BIN_EXE_callvault"),
+            config.display()
+        );
+        let output = Command::new("script")
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env("COLUMNS", columns)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stdout(&output));
+        stdout(&output).replace('\r', "")
+    };
+    let narrow = list("40");
+    for line in narrow.lines() {
+        assert!(line.chars().count() <= 40, "{line:?} in\n{narrow}");
+    }
+    let words = narrow.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        &format!("{id} attachment_unavailable,"),
+        "tries 3, replays 0, call 5e09c7cc-27e8-4d91-89ee-4ea5bafaaa15",
+        "why it is dead",
+    ] {
+        assert!(words.contains(text), "no {text:?} in\n{narrow}");
+    }
+    let wide = list("400");
+    assert!(wide.contains("id    ") && wide.contains(id), "{wide}");
+}
+
+#[tokio::test]
+async fn of_an_attachment_that_lacks_the_file_is_told_and_of_a_short_prefix_what_it_takes() {
+    let (setup, amqp) = desk().await;
+    let (config, queue) = (setup.write(), dead(&setup));
+    let event = call::with_urls(&[
+        "http://127.0.0.1:1/a/one.wav?sig=canary",
+        "http://127.0.0.1:1/b/two.wav",
+    ]);
+    let file = setup.dir().join("event.json");
+    fs::write(&file, &event).unwrap();
+    run(&config, &["archive", file.to_str().unwrap()]);
+    amqp.publish_with(
+        "",
+        &queue,
+        died(Some("r-1"), "attachment_unavailable"),
+        &event,
+    )
+    .await;
+    let text = stdout(&run(&config, &["dead", "show", "r-1"]));
+    for line in [
+        "unavailable other one.wav (connect)",
+        "unavailable other two.wav (connect)",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+
+    let told = |id: &str| {
+        let output = run(&config, &["dead", "show", id]);
+        assert_eq!(output.status.code(), Some(1));
+        stderr(&output)
+    };
+    assert!(
+        told("97fe").contains(
+            "no dead letter is named 97fe: of a body's SHA-256 it takes at least 8 digits"
+        )
+    );
+    assert!(!told("97fe97fe").contains("at least"));
+    assert!(!told("r-2").contains("at least"));
+}

@@ -114,6 +114,7 @@ async fn a_private_broker_keeps_its_extra_configuration_over_a_restart() {
         lines: vec!["listeners.tcp.2 = 127.0.0.1:{extra_port}".to_owned()],
         terms: vec!["{channel_tick_interval, 1234}".to_owned()],
         plugins: vec!["rabbitmq_auth_mechanism_ssl".to_owned()],
+        ..Conf::default()
     };
     let mut broker = Server::start_with(Kind::RabbitMq, &conf).await;
     for round in ["started", "restarted"] {

@@ -18,6 +18,7 @@
 
 mod archiving;
 mod browsing;
+mod checking;
 mod clones;
 mod commands;
 mod confined;
@@ -27,6 +28,7 @@ mod desk;
 mod failing;
 mod harness;
 mod hostile;
+mod manual;
 mod metrics;
 mod mutated;
 mod publishing;

@@ -1,13 +1,24 @@
 //! `callvault seal`, and what its seals prove.
 
+mod proving;
 mod support;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
 use self::support::{Archive, day, findings, key_pair, lines};
-use crate::support::place::Place;
+use crate::support::{call, place::Place};
+
+/// Where tests/run puts it.
+fn python() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    target.join("venv/bin/python")
+}
 
 async fn both() -> [Place; 2] {
     [Place::folder(), Place::s3().await]
@@ -182,7 +193,7 @@ async fn what_was_sealed_is_never_sealed_as_anything_else() {
         let other = other
             .replace("\"archived\"", "\"unavailable\"")
             .replace("\"object\"", "\"no_object\"");
-        archive.write(&archive.manifest(3, "p"), &other).await;
+        archive.write(&archive.manifest(3, "p"), other).await;
         archive.calls(3, &["d"]).await;
         let refused = [
             ("sealed_altered".to_owned(), archive.manifest(3, "b")),
@@ -266,13 +277,13 @@ async fn a_chain_that_is_not_what_it_was_is_not_made_longer() {
     assert_eq!(code_of(&[]).await, (1, vec!["seal_missing".to_owned()]));
     archive.write(&seal(2), "{}").await;
     assert_eq!(code_of(&[]).await.1, ["seal_invalid", "seal_missing"]);
-    archive.write(&seal(2), &second).await;
+    archive.write(&seal(2), second).await;
 
     // The newest seal is gone, as if its day had not been sealed yet: only who has noted it knows.
     let third = archive.read(&seal(3)).await;
     archive.remove(&seal(3)).await;
     assert_eq!(code_of(&noted).await, (1, vec!["seal_root".to_owned()]));
-    archive.write(&seal(3), &third).await;
+    archive.write(&seal(3), third).await;
     let (code, found) = code_of(&noted).await;
     assert_eq!((code, found.len()), (0, 0));
 }
@@ -324,7 +335,11 @@ async fn nobody_gets_a_chain_signed_that_the_signer_does_not_know() {
     assert_eq!(code, 1);
     let with_old = [&key[..], &["--public-key", public.to_str().unwrap()]].concat();
     let (code, report) = archive.seal(&with_old).await;
-    assert_eq!((code, &report[0]["part"]), (0, &2.into()), "{report:?}");
+    assert_eq!(
+        (code, &report[0]["signed"]),
+        (0, &true.into()),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]
@@ -395,4 +410,40 @@ async fn a_day_that_is_not_over_is_not_sealed() {
         output.status.code() == Some(2) && said.contains("no-key"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn an_analyst_loads_the_indexes_into_duckdb() {
+    let archive = Archive::new(Place::folder()).await;
+    archive.calls(5, &["ann", "bob", "amy"]).await;
+    archive.partial_call(4, "ada").await;
+    let (code, report) = archive.seal(&[]).await;
+    assert_eq!(code, 0, "{report:?}");
+    // Then it is in two indexes; and there are empty ones, of the days since.
+    archive.complete_call(4, "ada").await;
+    let (code, report) = archive.seal(&[]).await;
+    assert_eq!(code, 0, "{report:?}");
+
+    let query = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/duckdb/minutes.sql");
+    let program = "import duckdb, sys\nfor row in duckdb.sql(open(sys.argv[1]).read()).fetchall(): print(*row)";
+    let output = Command::new(python())
+        .args(["-c", program, query])
+        .current_dir(archive.place.root())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let second = call::wav(8000).len();
+    let expected = format!(
+        "{day} agent-a pcm_s16le 2 0.03 {}\n{day} agent-b pcm_s16le 1 0.02 {second}\n{} agent-a pcm_s16le 2 0.05 {}\n",
+        2 * second,
+        self::day(4),
+        second + call::wav(16_000).len(),
+        day = self::day(5),
+    );
+    assert_eq!(said, expected);
 }

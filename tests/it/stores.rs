@@ -31,6 +31,30 @@ check = "none"
 bucket = "documents"
 "#;
 
+#[test]
+fn what_is_told_of_a_bucket_for_debugging_holds_no_secret_of_its_clients() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let clients = callvault::store::Clients::default();
+    let options = [
+        ("proxy_url", "http://u:canary@127.0.0.1:1"),
+        ("access_key_id", "canary"),
+        ("secret_access_key", "canary"),
+        ("region", "x"),
+    ];
+    let options = options.map(|(name, value)| (name.to_owned(), value.into()));
+    let settings = callvault::config::Bucket {
+        name: "b".into(),
+        url: "s3://bucket/prefix".into(),
+        options: options.into(),
+    };
+    let bucket = callvault::store::Bucket::open(&settings, &clients).unwrap();
+    let told = format!("{bucket:?} {clients:?} {settings:?}");
+    assert!(
+        told.contains("prefix") && !told.contains("canary"),
+        "{told}"
+    );
+}
+
 macro_rules! promises {
     ($($(#[$note:meta])* $promise:ident),+ $(,)?; of_servers: $($of_server:ident),+ $(,)?) => {
         mod folder {

@@ -121,6 +121,18 @@ fn cells(row: &Row<'_>) -> [String; 7] {
     ]
 }
 
+/// One message on a terminal that has no room for the table. An identifier is never cut: it is to be copied.
+fn block(row: &[String; 7], columns: usize) {
+    let [id, call, reason, tries, replays, age, detail] = row;
+    say(id);
+    let about = format!("{reason}, {age} ago, tries {tries}, replays {replays}, call {call}");
+    for text in [about.as_str(), detail] {
+        for line in plain::wrapped(text, columns.saturating_sub(2)) {
+            say(&format!("  {line}"));
+        }
+    }
+}
+
 fn print(rows: &[[String; 7]]) {
     if rows.is_empty() {
         return;
@@ -133,6 +145,12 @@ fn print(rows: &[[String; 7]]) {
     }
     widths[6] = 0;
     say("");
+    let details = rows.iter().map(|row| row[6].chars().count());
+    let widest = widths.iter().sum::<usize>() + 2 * 6 + details.max().unwrap_or(0);
+    if let Some(columns) = plain::columns().filter(|columns| *columns < widest) {
+        rows.iter().for_each(|row| block(row, columns));
+        return;
+    }
     let line = |cells: [&str; 7]| {
         let padded = cells.iter().zip(widths);
         let line = padded.map(|(cell, width)| format!("{cell:width$}"));

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::say_error;
-use crate::{cli::dead::plain, queue::desk::Letter};
+use crate::{
+    cli::dead::plain,
+    queue::desk::{Letter, SHORTEST_PREFIX},
+};
 
 /// So many reasons are told to who names none that there is.
 const MOST_REASONS: usize = 20;
@@ -81,8 +84,14 @@ impl<'a> Picker<'a> {
     pub(super) fn say_missing(&self) -> bool {
         let missing = self.missing();
         for id in &missing {
+            let is_digest = id.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let short = if is_digest && id.len() < SHORTEST_PREFIX {
+                format!(": of a body's SHA-256 it takes at least {SHORTEST_PREFIX} digits")
+            } else {
+                String::new()
+            };
             say_error(&format!(
-                "callvault: no dead letter is named {}",
+                "callvault: no dead letter is named {}{short}",
                 plain::line(id)
             ));
         }

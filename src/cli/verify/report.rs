@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use crate::{
-    audit::{Code, Finding, Run, Stopped, Tally, Unread},
+    audit::{About, Code, Finding, Run, Stopped, Tally, Unread},
     cli::{say, say_json},
     telemetry::{self, plain},
 };
@@ -15,6 +15,8 @@ use crate::{
 pub(super) struct Report {
     pub(super) json: bool,
     pub(super) quick: bool,
+    /// The seals that manifests are held against.
+    pub(super) seals: Option<About>,
 }
 
 #[derive(Serialize)]
@@ -44,6 +46,8 @@ struct Summary<'a> {
     found: u64,
     findings: &'a BTreeMap<Code, u64>,
     not_verified: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seals: Option<&'a About>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,12 +134,16 @@ impl Report {
                 found: run.found(),
                 findings: &run.counts,
                 not_verified: run.unread,
+                seals: self.seals.as_ref(),
                 stopped: why,
                 stopped_at: place,
             });
             return;
         }
         say(&self.verified(run));
+        if let Some(about) = &self.seals {
+            say(&vouched(about));
+        }
         if run.found() == 0 {
             let nothing = match (run.tally.manifests, stopped) {
                 (0, None) => "no manifests: is this the right archive?",
@@ -187,4 +195,47 @@ impl Report {
             run.seconds
         )
     }
+}
+
+/// What the seals prove, and what they do not.
+fn vouched(about: &About) -> String {
+    let About {
+        seals,
+        proven,
+        noted,
+        root,
+        days,
+        supplements,
+    } = about;
+    let Some(root) = root else {
+        return "there are no seals: `callvault seal` makes them".into();
+    };
+    let mut words = format!(
+        "{seals} seals of {days} days ({supplements} of them supplements); the last one's root is {root}"
+    );
+    let by_key = match proven {
+        0 => None,
+        proven => Some(format!(
+            "{proven} are vouched for by a signature: nobody changed what they sealed who lacks the private key"
+        )),
+    };
+    let by_root = match noted {
+        0 => None,
+        noted => Some(format!(
+            "{noted} are vouched for by a root that was given: nobody changed what they sealed since it was noted"
+        )),
+    };
+    let nothing = "nothing vouches for them: what was changed by accident is found, not what somebody changed together \
+                   with the seals; give a --public-key, or a root that was noted elsewhere (--expect-root, --roots)";
+    let proofs: Vec<String> = by_key.into_iter().chain(by_root).collect();
+    if proofs.is_empty() {
+        words = format!("{words}; {nothing}");
+    }
+    for proof in proofs {
+        words = format!("{words}; {proof}");
+    }
+    if *noted == 0 {
+        words += "; seals that were removed from the end are not missed without a root of theirs";
+    }
+    words
 }

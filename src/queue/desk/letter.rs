@@ -30,7 +30,7 @@ const LONGEST_DETAIL: usize = 512;
 /// How much of a body's SHA-256 stands for a message without an identifier, in hex digits.
 const SHORT_DIGEST: usize = 16;
 /// A shorter text is no prefix of a SHA-256: it would name strangers by chance.
-const SHORTEST_PREFIX: usize = 8;
+pub const SHORTEST_PREFIX: usize = 8;
 
 /// One dead message, without its body.
 #[derive(Debug, Clone)]

@@ -30,8 +30,10 @@ pub(super) trait Cloud: Sized {
     fn from_env() -> Self;
     fn with_retry(self, retry: RetryConfig) -> Self;
     fn with_client_options(self, options: ClientOptions) -> Self;
-    fn with(self, key: Self::Key, value: &str) -> Self;
+    fn with(self, key: Self::Key, value: impl Into<String>) -> Self;
     fn get(&self, key: &Self::Key) -> Option<String>;
+    /// Whether an option is about connections, and the same for every cloud.
+    fn is_clients(key: &Self::Key) -> bool;
     /// What the value of an option has to be.
     fn rule(key: &Self::Key) -> Rule;
     /// Builds the client; no request is made. `said` are the options that somebody set.
@@ -39,12 +41,12 @@ pub(super) trait Cloud: Sized {
 }
 
 /// What the stores' builders take for true.
-const TRUE: &[&str] = &["1", "true", "on", "yes", "y"];
+pub(super) const TRUE: &[&str] = &["1", "true", "on", "yes", "y"];
 const GOOGLE: &str = "https://storage.googleapis.com";
 
 /// Passes on what each builder has of its own.
 macro_rules! as_built {
-    ($key:ty) => {
+    ($key:ident) => {
         type Key = $key;
 
         fn from_env() -> Self {
@@ -59,12 +61,16 @@ macro_rules! as_built {
             self.with_client_options(options)
         }
 
-        fn with(self, key: Self::Key, value: &str) -> Self {
+        fn with(self, key: Self::Key, value: impl Into<String>) -> Self {
             self.with_config(key, value)
         }
 
         fn get(&self, key: &Self::Key) -> Option<String> {
             self.get_config_value(key)
+        }
+
+        fn is_clients(key: &Self::Key) -> bool {
+            matches!(key, $key::Client(_))
         }
     };
 }

@@ -46,7 +46,7 @@ async fn while_a_bucket_does_not_work_a_worker_is_not_ready_and_says_which_and_h
         reason.starts_with("bucket documents does not work since 2"),
         "{reason}"
     );
-    assert!(reason.contains("1 operations wait for it"), "{reason}");
+    assert!(reason.contains("1 operation waits for it"), "{reason}");
     assert!(reason.contains("503"), "{reason}");
     assert_eq!(reason.lines().count(), 1, "{reason}");
     let found = worker.metrics().await;

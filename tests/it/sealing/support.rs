@@ -7,6 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
+use bytes::Bytes;
 use chrono::{Days, Utc};
 use serde_json::Value;
 
@@ -97,18 +98,31 @@ impl Archive {
     }
 
     /// The exit code, and the lines of the report.
-    async fn json(&self, command: &[&str], arguments: &[&str]) -> (i32, Vec<Value>) {
-        let output = self.run(&[command, &["--json"], arguments].concat()).await;
+    pub(crate) async fn json(&self, command: &[&str], arguments: &[&str]) -> (i32, Vec<Value>) {
+        let output = self
+            .run(&[command, &["--json"][..], arguments].concat())
+            .await;
         let text = String::from_utf8(output.stdout).unwrap();
         let report = text.lines().map(|line| serde_json::from_str(line).unwrap());
         let report: Vec<_> = report.collect();
         let code = output.status.code().unwrap();
-        assert!(code < 2, "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(code < 2, "{said}");
         (code, report)
     }
 
     pub(crate) async fn seal(&self, arguments: &[&str]) -> (i32, Vec<Value>) {
         self.json(&["seal"], arguments).await
+    }
+
+    /// What `verify --sealed` finds, and its summary.
+    pub(crate) async fn verify(&self, arguments: &[&str]) -> (Vec<(String, String)>, Value) {
+        let (code, mut report) = self.json(&["verify", "--sealed"], arguments).await;
+        let summary = report.pop().unwrap();
+        assert_eq!(summary["what"], "summary");
+        let found = findings(&report);
+        assert_eq!(code, i32::from(!found.is_empty()), "{found:?}");
+        (found, summary)
     }
 
     /// Archives calls of a day, each with a recording of a second.
@@ -181,18 +195,17 @@ impl Archive {
         String::from_utf8(seen.bytes.to_vec()).unwrap()
     }
 
-    pub(crate) async fn write(&self, key: &str, text: &str) {
+    pub(crate) async fn write(&self, key: &str, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
         match self.place.endpoint() {
             None => {
                 let file = self.place.root().join(key);
                 fs::create_dir_all(file.parent().unwrap()).unwrap();
-                fs::write(file, text).unwrap();
+                fs::write(file, bytes).unwrap();
             }
             Some(endpoint) => {
                 let s3 = S3::at(&endpoint);
-                let status = s3
-                    .put(S3::BUCKET, &self.place.whole(key), &[], text.to_owned())
-                    .await;
+                let status = s3.put(S3::BUCKET, &self.place.whole(key), &[], bytes).await;
                 assert!(status.is_success(), "{status}");
             }
         }
@@ -213,7 +226,7 @@ impl Archive {
     pub(crate) async fn alter(&self, key: &str, from: &str, to: &str) {
         let text = self.read(key).await;
         assert!(text.contains(from), "{text}");
-        self.write(key, &text.replace(from, to)).await;
+        self.write(key, text.replace(from, to)).await;
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::{
     io::{self, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -24,6 +25,7 @@ struct Rules {
     strip: Vec<&'static str>,
     refuse: Vec<(&'static str, &'static str, u16)>,
     refused: usize,
+    ahead: i64,
 }
 
 impl Lossy {
@@ -76,6 +78,11 @@ impl Lossy {
     /// Takes a header, in lower case, out of every request.
     pub(crate) fn strip(&self, header: &'static str) {
         self.rules.lock().unwrap().strip.push(header);
+    }
+
+    /// Has the server's clock go ahead by so many seconds, or behind.
+    pub(crate) fn ahead(&self, seconds: i64) {
+        self.rules.lock().unwrap().ahead = seconds;
     }
 
     /// Answers requests of a method with a text in their head with a status, and keeps them to itself.
@@ -140,6 +147,9 @@ async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Rules>) -> io:
 
     let lose = {
         let mut rules = rules.lock().unwrap();
+        if rules.ahead != 0 {
+            answer = later(&answer, rules.ahead);
+        }
         let due = rules
             .lose
             .iter_mut()
@@ -156,6 +166,28 @@ async fn serve(mut client: TcpStream, server: &str, rules: &Mutex<Rules>) -> io:
     }
     client.write_all(&answer).await?;
     client.shutdown().await
+}
+
+/// An answer whose `Date` is so many seconds later.
+fn later(answer: &[u8], seconds: i64) -> Vec<u8> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let (head, rest) = answer.split_at(end.unwrap());
+    let lines = std::str::from_utf8(head)
+        .unwrap()
+        .split("\r\n")
+        .map(|line| {
+            let Some((name, date)) = line.split_once(": ") else {
+                return line.to_owned();
+            };
+            if !name.eq_ignore_ascii_case("date") {
+                return line.to_owned();
+            }
+            let date = DateTime::<Utc>::from(httpdate::parse_http_date(date).unwrap());
+            let date = date + TimeDelta::seconds(seconds);
+            format!("date: {}", httpdate::fmt_http_date(date.into()))
+        });
+    let head = lines.collect::<Vec<_>>().join("\r\n");
+    [head.as_bytes(), rest].concat()
 }
 
 /// A request's head without its end, and what has come of its body.

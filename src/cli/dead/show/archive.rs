@@ -52,9 +52,17 @@ struct Attachment {
     kind: String,
     status: EntryStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<Object>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Problem>,
+}
+
+/// Of its origin's answer a desk needs nothing.
+#[derive(Serialize, Deserialize)]
+struct Source {
+    url: String,
 }
 
 /// Its detail stays in the manifest: it may quote the file.
@@ -116,6 +124,10 @@ impl Archive {
 
 impl Attachment {
     fn in_words(&self) -> String {
+        // Of several of a kind the one that lacks is told by its file.
+        let file = self.source.as_ref().filter(|_| self.object.is_none());
+        let file = file.and_then(|source| source.url.rsplit('/').next());
+        let file = file.map_or_else(String::new, |file| format!(" {file}"));
         let problem = self.problem.as_ref();
         let problem = problem.map_or_else(String::new, |problem| format!(" ({})", problem.code));
         let object = self.object.as_ref().map_or_else(String::new, |object| {
@@ -125,6 +137,6 @@ impl Attachment {
             format!(": {key} in {bucket}, {size} bytes")
         });
         let status = self.status.as_str();
-        format!("{status:<11} {}{problem}{object}", self.kind)
+        format!("{status:<11} {}{file}{problem}{object}", self.kind)
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Conf {
     pub(crate) terms: Vec<String>,
     /// Plugins to enable: `rabbitmq_auth_mechanism_ssl`.
     pub(crate) plugins: Vec<String>,
+    /// Who may do what at a SeaweedFS, as its `-s3.config` has it; without it, anybody everything.
+    pub(crate) identities: String,
 }
 
 impl Conf {
@@ -53,6 +55,7 @@ impl Conf {
         fs::write(dir.join("extra.conf"), self.lines.join("\n")).unwrap();
         fs::write(dir.join("extra.config"), terms.concat()).unwrap();
         fs::write(dir.join("extra_plugins"), self.plugins.join(", ")).unwrap();
+        fs::write(dir.join("identities.json"), &self.identities).unwrap();
     }
 }
 

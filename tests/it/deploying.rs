@@ -1,5 +1,6 @@
 //! What lies in `deploy/`, loaded by the tools that it is for.
 
+mod booted;
 mod compose;
 mod dashboard;
 mod image;
@@ -44,9 +45,17 @@ async fn the_brokers_definitions_are_what_callvault_declares_and_serve_where_it_
         r#"["10s", "1m", "10m", "1h", "6h"]"#,
     );
     let amqp = Amqp::connect(broker.url()).await;
+    broker.rabbitmqctl(&["add_user", "archiver", "a-password"]);
+    let url = broker.url().replace("guest:guest", "archiver:a-password");
+    setup.set("queue", "url", &format!("{url:?}"));
     // First a worker that finds everything there, then one that declares it: a difference in a single
-    // argument would be refused by the broker.
-    for (request, declare) in [("found", "false"), ("declared", "true")] {
+    // argument would be refused by the broker. Each with no right more than the README gives it.
+    let ours = r"^(calls|callvault|callvault\..*)$";
+    let found = ["^$", r"^amq\.default$", r"^(callvault|callvault\.dead)$"];
+    let declared = [ours, r"^(callvault|callvault\..*|amq\.default)$", ours];
+    for (request, declare, rights) in [("found", "false", found), ("declared", "true", declared)] {
+        let [configure, write, read] = rights;
+        broker.rabbitmqctl(&["set_permissions", "archiver", configure, write, read]);
         setup.set("queue", "declare", declare);
         let event = String::from_utf8(call::served(&origin).to_vec()).unwrap();
         let event = event.replace("00552b38-d0e7-460f-9877-a7c8c8b2ff8c", request);
@@ -65,12 +74,13 @@ async fn the_brokers_definitions_are_what_callvault_declares_and_serve_where_it_
 }
 
 /// Each file, and the module here (or beside) that has a foreign tool load it.
-const LOADED: [(&str, &str); 33] = [
+const LOADED: [(&str, &str); 34] = [
     ("Dockerfile", "image, confined"),
     ("Dockerfile.dockerignore", "confined"),
     ("compose.yaml", "compose"),
     ("compose/callvault.toml", "compose"),
     ("compose/provider.py", "compose"),
+    ("duckdb/minutes.sql", "sealing"),
     ("grafana/callvault.json", "dashboard"),
     (
         "grafana/provisioning/dashboards/callvault.yaml",

@@ -15,6 +15,7 @@ use std::{
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 
 pub(crate) use self::process::resident;
@@ -79,8 +80,6 @@ pub(crate) const CODES: [&str; 34] = [
     "http_503",
     "http_504",
 ];
-/// Any other status that an origin answers.
-const OTHER_STATUS: &str = "http_other";
 /// Nothing is counted by that as long as [`CODES`] is whole.
 const OTHER: &str = "other";
 
@@ -269,9 +268,7 @@ impl Metrics {
                 bytes: count(&self.attachment_bytes, &[kind.as_str()]),
             }
         });
-        let codes = CODES.into_iter().chain([OTHER_STATUS, OTHER]);
-        let problems = codes.map(|code| (code.to_owned(), count(&self.problems, &[code])));
-        let mut problems: Vec<_> = problems.filter(|(_, times)| *times > 0).collect();
+        let mut problems: Vec<_> = self.codes().filter(|(_, times)| *times > 0).collect();
         problems.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
         Totals {
             events: events.into(),
@@ -279,6 +276,17 @@ impl Metrics {
             problems,
             late_settlements: self.late_settlements.get(),
         }
+    }
+
+    /// Every problem code that has a series, and how many were counted by it.
+    fn codes(&self) -> impl Iterator<Item = (String, u64)> {
+        let families = self.problems.collect().into_iter();
+        let series = families.flat_map(|mut family| family.take_metric());
+        series.filter_map(|series| {
+            let code = series.get_label().first()?.value().to_owned();
+            let times = self.problems.get_metric_with_label_values(&[&code]).ok()?;
+            Some((code, times.get()))
+        })
     }
 
     /// All of it in Prometheus' text format, of [`CONTENT_TYPE`].
@@ -294,13 +302,12 @@ impl Metrics {
     }
 }
 
-/// A problem's code as a label. Of the statuses that an origin may answer, hundreds if it pleases, those count each by
-/// itself that tell an operator something; the manifest has every one.
+/// A problem's code as a label. A status that an origin answers is one of 500, whatever it pleases to answer: each is
+/// documented, and counts by itself from the first time on.
 fn code_label(code: &str) -> &str {
-    if CODES.contains(&code) {
+    let is_status = |code: &str| matches!(code.parse(), Ok(100..600_u16)) && code.len() == 3;
+    if CODES.contains(&code) || code.strip_prefix("http_").is_some_and(is_status) {
         code
-    } else if code.starts_with("http_") {
-        OTHER_STATUS
     } else {
         OTHER
     }

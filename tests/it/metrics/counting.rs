@@ -139,7 +139,7 @@ fn assert_attachments(found: &Metrics) {
     for (code, times) in [
         ("wav_not_riff", 1),
         ("http_404", 2),
-        ("http_other", 2),
+        ("http_418", 2),
         ("scheme_not_allowed", 2),
         ("wav_truncated", 0),
     ] {

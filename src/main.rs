@@ -4,11 +4,13 @@ use std::{process::ExitCode, thread, time::Duration};
 
 use callvault::{cli::Cli, stacks, telemetry};
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     // Before anything else: the size is read once, by the first thread, and nothing is open yet.
     let small = stacks::enlarge().err();
     let cli = Cli::parse();
+    more_files();
     telemetry::init(cli.log_format(), cli.log_level());
     if let Some(error) = small {
         tracing::warn!(
@@ -43,6 +45,17 @@ fn run(cli: Cli) -> ExitCode {
     // for.
     runtime.shutdown_timeout(Duration::from_millis(500));
     exit.into()
+}
+
+/// Takes as many open files as may be had. The usual 1024 is for programs that call `select`, which can count no
+/// further; a busy worker needs more. Where even that is refused, it stays at what there is.
+fn more_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let _ = setrlimit(Resource::Nofile, most);
 }
 
 fn cannot_start(error: &std::io::Error) -> ExitCode {

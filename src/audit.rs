@@ -1,8 +1,8 @@
 //! Is the archive what its manifests say? Read from outside, without trust in what is read.
 //!
-//! Day by day: the day's objects are listed ([`objects`]), its manifests read ([`record`]) and each object that they
+//! Day by day: the day's objects are listed (`objects`), its manifests read (`record`) and each object that they
 //! name looked at; then every listed object that no manifest named is held against the manifest that its key tells
-//! ([`strays`]). Memory holds what is in flight and one day's listing, however large the archive. Where keys do not
+//! (`strays`). Memory holds what is in flight and one day's listing, however large the archive. Where keys do not
 //! begin with the day, objects are not listed by day: each is held against its manifest in the end.
 //!
 //! A store that does not answer is no finding: the run stops there and says so. What a store denies is left unread, and

@@ -269,6 +269,11 @@ impl Bucket {
         })
     }
 
+    /// The folder that a bucket is to be, and is not: [`Bucket::open`] would make it.
+    pub fn missing_folder(settings: &config::Bucket) -> Option<std::path::PathBuf> {
+        open::folder_of(&settings.url).filter(|folder| !folder.is_dir())
+    }
+
     /// The same with something between callvault and its store.
     #[cfg(test)]
     pub(crate) fn with_store(

@@ -116,7 +116,7 @@ struct Run<'a> {
 
 impl Seal {
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
-        let parts = setup::load(config)?;
+        let parts = setup::load_archive(config)?;
         let key = self.key.as_deref().map(SigningKey::read).transpose();
         let key = key.map_err(Failure::usage)?;
         if let (Some((_, true)), Some(file)) = (&key, &self.key) {

@@ -57,6 +57,21 @@ pub(super) fn load(path: &Path) -> Result<Parts, Failure> {
     build(config, mistakes)
 }
 
+/// As [`load`], for a command that looks at an archive: no folder is made where one is missing. That of a share that is
+/// not mounted would pass for an archive without a call.
+pub(super) fn load_archive(path: &Path) -> Result<Parts, Failure> {
+    let (config, mistakes) = read(path)?;
+    for bucket in &config.buckets {
+        if let Some(folder) = Bucket::missing_folder(bucket) {
+            let (name, folder) = (&bucket.name, folder.display());
+            return Err(Failure::unreachable(anyhow::anyhow!(
+                "bucket {name:?}: its folder {folder} is not there: mount it, or correct the bucket's url"
+            )));
+        }
+    }
+    build(config, mistakes)
+}
+
 /// As [`load`], of a file that says everything: the environment has no say.
 pub(super) fn load_without_environment(path: &Path) -> Result<Parts, Failure> {
     let nothing: [(OsString, OsString); 0] = [];

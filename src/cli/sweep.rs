@@ -82,7 +82,7 @@ struct Swept<'a> {
 
 impl Sweep {
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
-        let parts = setup::load(config)?;
+        let parts = setup::load_archive(config)?;
         let before = TimeDelta::from_std(self.older_than)
             .ok()
             .and_then(|age| Utc::now().checked_sub_signed(age))

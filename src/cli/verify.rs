@@ -91,7 +91,7 @@ impl Verify {
             let what = "a root is looked for among the seals: add --sealed";
             return Err(Failure::usage(anyhow::anyhow!(what)));
         }
-        let parts = setup::load(config)?;
+        let parts = setup::load_archive(config)?;
         let archivist = parts.archivist;
         let seals = self.seals(&archivist).await?;
         let arguments = Arguments {

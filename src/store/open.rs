@@ -223,11 +223,16 @@ fn without_values<'a>(text: &str, values: impl Iterator<Item = &'a str>) -> Stri
     outside.collect::<Vec<_>>().join("\"")
 }
 
+/// The folder of a bucket that is one.
+pub(super) fn folder_of(url: &str) -> Option<std::path::PathBuf> {
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "file")?;
+    url.to_file_path().ok()
+}
+
 /// A folder; made where it is missing. Files are synced before they count as written, or a power cut
 /// could take what has been acknowledged.
 fn folder(url: &str) -> Result<Opened, Vec<OptionMistake>> {
-    let dir = Url::parse(url).ok().and_then(|url| url.to_file_path().ok());
-    let Some(dir) = dir else {
+    let Some(dir) = folder_of(url) else {
         return Err(vec![mistake(
             Setting::Key("url".into()),
             "not the URL of a folder",

@@ -221,3 +221,21 @@ async fn a_bucket_that_is_not_there_is_no_empty_one() {
     let audit = Audit::of(&super::run(&mut verify).await);
     assert_eq!((audit.code, audit.found.len()), (3, 0), "{audit:?}");
 }
+
+#[tokio::test]
+async fn a_folder_that_is_not_mounted_is_no_empty_archive_and_is_not_made() {
+    let archive = Archive::folders();
+    archive.archive(&[Event::of(0)]).await;
+    let folder = archive.setup.dir().join("archive");
+    fs::rename(&folder, archive.setup.dir().join("elsewhere")).unwrap();
+    for name in ["verify", "seal", "sweep"] {
+        let mut command = crate::support::worker::command();
+        let config = archive.setup.write();
+        command.arg("--config").arg(config).arg(name);
+        let output = super::run(&mut command).await;
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("is not there: mount it"), "{said}");
+    }
+    assert!(!folder.exists());
+}

@@ -116,6 +116,14 @@ impl Browser {
         self.cdp("Emulation.setEmulatedMedia", features).await;
     }
 
+    /// Turns the wheel as a person does: what a script scrolls is not kept over each load.
+    pub(crate) async fn scroll(&self, by: u32) {
+        let turn =
+            json!({"type": "scroll", "x": 10, "y": 10, "deltaX": 0, "deltaY": by, "duration": 0});
+        let wheel = json!({"actions": [{"type": "wheel", "id": "wheel", "actions": [turn]}]});
+        self.tell("actions", wheel).await;
+    }
+
     /// A picture of the page, as PNG, from its top to `height`.
     pub(crate) async fn picture(&self, width: u32, height: u32) -> Vec<u8> {
         let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});

@@ -122,7 +122,7 @@ impl Scene {
         setup
             .set("queue", "prefetch", "12")
             .set("fetch", "read_timeout", "\"30s\"")
-            .set("limits", "job_time", "\"5m\"");
+            .set("limits", "job_time", "\"10m\"");
         if pictures().is_some() {
             // As in production.
             setup.set("queue", "name", "\"callvault\"");
@@ -192,7 +192,7 @@ fn misbehave(origin: &Origin, call: &Call, index: usize) {
     let recording = &call.files[1];
     if index < SLOW {
         let bytes = recording.bytes.len().div_ceil(900 + 100 * index);
-        let pause = Duration::from_millis(200);
+        let pause = Duration::from_millis(400);
         origin.always(&recording.path, Reply::Drip { bytes, pause });
     } else if index > 40 && !index.is_multiple_of(10) {
         // Of a load for pictures most are well.

@@ -1,6 +1,6 @@
 //! `deploy/kubernetes`, built by kubectl and held against the schemas that the cluster and its operators publish.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::{fs, net::IpAddr, path::Path, sync::OnceLock};
 
 use callvault::{config::Config, fetch::guard::Guard};
 use humantime::parse_duration;
@@ -19,9 +19,15 @@ fn built() -> String {
     ran(kubectl().arg("kustomize").arg(deploy("kubernetes/example")))
 }
 
+/// All of that, read once.
+fn objects() -> &'static [Value] {
+    static OBJECTS: OnceLock<Vec<Value>> = OnceLock::new();
+    OBJECTS.get_or_init(|| yaml(&built()))
+}
+
 /// The built objects of a kind.
 fn all(kind: &str) -> Vec<Value> {
-    let objects = yaml(&built()).into_iter();
+    let objects = objects().iter().cloned();
     let all: Vec<Value> = objects.filter(|object| object["kind"] == kind).collect();
     assert!(!all.is_empty(), "no {kind}");
     all
@@ -45,8 +51,7 @@ fn pods() -> Vec<Value> {
 #[test]
 fn the_manifests_fit_the_published_schemas() {
     let dir = TempDir::new().unwrap();
-    let built = built();
-    let objects = yaml(&built);
+    let objects = objects();
     let (ours, theirs): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(|object| {
         let version = object["apiVersion"].as_str().unwrap();
         !version.starts_with("keda.sh/") && !version.starts_with("monitoring.coreos.com/")

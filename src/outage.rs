@@ -33,7 +33,7 @@ pub struct Outage(Arc<Inner>);
 pub struct Down {
     /// For how long.
     pub age: Duration,
-    /// Operations that failed, and will be tried again.
+    /// Operations that failed and will be tried again, and those that are held back meanwhile.
     pub waiting: usize,
     /// Why the last one failed, in one line that may be told.
     pub error: String,
@@ -59,7 +59,9 @@ struct State {
     before: Option<(Instant, Instant)>,
     /// Operations that failed, and will be tried again.
     waiting: usize,
-    /// When the last of them gave up.
+    /// Jobs that are kept from trying by the gate.
+    held: usize,
+    /// When the last of all those gave up.
     gave_up: Option<Instant>,
     /// Why one failed, the last time.
     error: String,
@@ -84,12 +86,16 @@ impl Outage {
     /// That it does not work, as far as is known.
     pub fn down(&self) -> Option<Down> {
         let state = self.state();
+        let age = state.since?.elapsed();
         let lately = |then: Instant| then.elapsed() < LATELY;
+        // The one that the gate let pass may be at its download still.
+        let trial = usize::from(self.0.trial.try_lock().is_err());
+        let waiting = state.waiting.max(trial) + state.held;
         Some(Down {
-            age: state.since?.elapsed(),
-            waiting: state.waiting,
+            age,
+            waiting,
             error: state.error.clone(),
-            holds_up: state.waiting > 0 || state.gave_up.is_some_and(lately),
+            holds_up: waiting > 0 || state.gave_up.is_some_and(lately),
         })
     }
 
@@ -185,6 +191,7 @@ impl Outage {
         if !down() {
             return None;
         }
+        let _held = Held::new(self);
         tokio::select! {
             trial = self.0.trial.lock() => down().then_some(trial),
             () = over => None,
@@ -226,6 +233,24 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.waiting -= 1;
+        state.gave_up = Some(Instant::now());
+    }
+}
+
+/// A job that the gate holds back, however that ends.
+struct Held<'a>(&'a Outage);
+
+impl<'a> Held<'a> {
+    fn new(outage: &'a Outage) -> Self {
+        outage.state().held += 1;
+        Self(outage)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.held -= 1;
         state.gave_up = Some(Instant::now());
     }
 }
@@ -365,5 +390,25 @@ mod tests {
         let third = async { tokio::join!(outage.gate(), async { outage.works() }).0 };
         assert!(third.await.is_none(), "though the trial still lasts");
         drop(trial);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_held_back_at_the_gate_or_tries_for_all_waits_for_the_part_too() {
+        let outage = Outage::of("store");
+        let waiter = outage.waiter();
+        waiter.fails("write", &io::Error::other("down"), Instant::now());
+        drop(waiter);
+        let trial = outage.gate().await.unwrap();
+        let second = tokio::spawn({
+            let outage = outage.clone();
+            async move { outage.gate().await.is_some() }
+        });
+        sleep(10 * LATELY).await;
+        let down = outage.down().unwrap();
+        assert_eq!((down.waiting, down.holds_up), (2, true));
+        drop(trial);
+        assert!(second.await.unwrap());
+        let down = outage.down().unwrap();
+        assert_eq!((down.waiting, down.holds_up), (0, true));
     }
 }

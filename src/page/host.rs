@@ -28,15 +28,14 @@ const PRIVATE: [&str; 9] = [
 /// The names of this machine.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    /// The first label of the host name.
+    /// The host name, whole: below a domain of their own anybody has that first label.
     own: String,
 }
 
 impl Hosts {
     pub(super) fn of(hostname: &str) -> Self {
-        let own = hostname.split('.').next().unwrap_or_default();
         Self {
-            own: own.to_ascii_lowercase(),
+            own: hostname.trim_end_matches('.').to_ascii_lowercase(),
         }
     }
 
@@ -58,7 +57,7 @@ impl Hosts {
         };
         name.parse::<Ipv4Addr>().is_ok()
             || !name.contains('.')
-            || name.split('.').next() == Some(&self.own)
+            || name == self.own
             || PRIVATE.iter().any(below)
     }
 }
@@ -79,7 +78,6 @@ mod tests {
             "LOCALHOST",
             "worker-7:9090",
             "worker-3.prod.example.com:9090",
-            "Worker-3.another.example",
             "callvault.prod.svc:9090",
             "callvault.prod.svc.cluster.local.",
             "ops.callvault.internal",
@@ -88,7 +86,8 @@ mod tests {
         }
         for host in [
             "attacker.example:9090",
-            "worker-33.attacker.example",
+            "worker-3.attacker.example:9090",
+            "worker-3.prod.example.com.attacker.example",
             "127.0.0.1.attacker.example",
             "localhost.attacker.example",
             "notlocalhost.example",

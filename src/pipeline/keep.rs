@@ -77,9 +77,14 @@ impl Archivist {
             bucket: bucket.name().into(),
         };
         let gate = self.stage(job, waiting, gate).await;
-        gate.map_err(|_| Fault::Down {
+        let trial = gate.map_err(|_| Fault::Down {
             part: format!("bucket {:?}", bucket.name()),
-        })
+        })?;
+        // Whoever waited long would be cut short in its download, and hold the trial without ever trying the bucket.
+        if trial.is_some() && job.is_late() {
+            return Err(Fault::Late);
+        }
+        Ok(trial)
     }
 
     /// A key that holds other bytes holds what an earlier attempt at this very event left. Those stay if

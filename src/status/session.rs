@@ -36,6 +36,8 @@ struct Count {
     deliveries: u64,
     /// Since when messages waited for nothing that this worker lacks.
     waits: Option<(Instant, u64)>,
+    /// When it was.
+    at: Instant,
 }
 
 /// One count of the work queue.
@@ -112,6 +114,7 @@ impl Session {
         state.counted = Some(Count {
             deliveries,
             waits: waits.then_some((since, found.messages)),
+            at: now,
         });
     }
 
@@ -143,11 +146,13 @@ impl Session {
     pub(super) fn not_ready(&self) -> Vec<String> {
         let state = self.state();
         let stopping = state.stopping.map(|_| "stopping".to_owned());
-        let waits = state
+        // From one count to another, not to this moment: the broker may have been silent since.
+        let long = state
             .counted
             .filter(|counted| counted.deliveries == state.deliveries)
-            .and_then(|counted| counted.waits);
-        let long = waits.filter(|(since, _)| since.elapsed() >= PATIENCE);
+            .and_then(|counted| Some((counted.waits?, counted.at)))
+            .filter(|((since, _), at)| at.duration_since(*since) >= PATIENCE)
+            .map(|(waits, _)| waits);
         let words = |(since_, messages): (Instant, u64)| {
             format!(
                 "messages wait and none comes: {messages} are ready in the work queue since {}, places are free, and \
@@ -183,7 +188,7 @@ mod tests {
     async fn messages_that_wait_while_places_are_free_and_none_comes_are_told_of_after_a_while() {
         let session = Session::default();
         session.consumes();
-        for _ in 0..4 {
+        for _ in 0..5 {
             assert!(session.not_ready().is_empty());
             count(&session, 3, true);
             advance(Duration::from_secs(4)).await;
@@ -228,5 +233,15 @@ mod tests {
         assert_eq!(session.not_ready(), ["stopping"]);
         assert_eq!(session.stopping().unwrap().left, Duration::from_secs(10));
         assert!(session.now().connected, "it finishes what is at work");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_count_alone_is_no_reason_however_long_ago() {
+        let session = Session::default();
+        session.consumes();
+        count(&session, 3, true);
+        // The broker answers no count for a while: what was ready went to another worker.
+        advance(Duration::from_secs(20)).await;
+        assert_eq!(session.not_ready(), Vec::<String>::new());
     }
 }

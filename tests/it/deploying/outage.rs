@@ -29,7 +29,7 @@ use crate::support::{
 /// For an alert to come, and to go: twenty of the rules' minutes, which are seconds here, and a busy machine.
 const DEADLINE: Duration = Duration::from_secs(90);
 /// As long as the rules look back, in the same seconds.
-const HEALTHY: Duration = Duration::from_secs(25);
+const HEALTHY: Duration = Duration::from_secs(35);
 /// Between two events: in health, and when more is to come than goes.
 const CALM: u64 = 100;
 const RUSH: u64 = 40;

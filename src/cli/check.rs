@@ -1,6 +1,6 @@
 //! `callvault check`: is the configuration right, and does everything answer?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
     Exit, Failure, say, say_json,
@@ -16,7 +16,7 @@ use crate::{
 /// All mistakes are found in one run, each with file, line and key. With --connect it also examines this machine, the
 /// broker and every bucket, and leaves nothing there: of the broker it asks for what cannot be done, to see what may be;
 /// in each bucket it writes, replaces, reads, lists and deletes a small object of its own under `.callvault-check/`.
-/// A `file:` bucket's folder is created where it is missing, as by every command.
+/// A `file:` bucket's folder that is missing is told, and is made by `run` and `archive`.
 ///
 /// Exits with 2 if the configuration is wrong, with 3 if something does not answer or cannot be used, with 1 if something
 /// fails, or --connect finds something weak. What is weak in the configuration alone is told, and changes no exit code: it
@@ -33,8 +33,8 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) async fn execute(self, path: &Path) -> Result<Exit, Failure> {
-        let parts = match setup::load(path) {
-            Ok(parts) => parts,
+        let (parts, missing) = match setup::look(path) {
+            Ok(found) => found,
             Err(failure) if self.json => {
                 let mistakes = failure.error.downcast_ref::<Mistakes>();
                 for mistake in mistakes.into_iter().flat_map(Mistakes::iter) {
@@ -53,7 +53,7 @@ impl Check {
         }
         let mut exit = of(&parts.findings, State::Fail);
         if self.connect {
-            let findings = Box::pin(examine(&parts)).await;
+            let findings = Box::pin(examine(&parts, &missing)).await;
             for found in &findings {
                 self.report(found);
             }
@@ -82,7 +82,7 @@ impl Check {
     }
 }
 
-async fn examine(parts: &Parts) -> Vec<Finding> {
+async fn examine(parts: &Parts, missing: &[(String, PathBuf)]) -> Vec<Finding> {
     let archivist = &parts.archivist;
     let mut findings = parts.machine();
     let guarded = origins(
@@ -93,7 +93,7 @@ async fn examine(parts: &Parts) -> Vec<Finding> {
     let (guarded, broker, buckets) = tokio::join!(
         guarded,
         broker(&parts.queue, parts.job_time),
-        buckets(&archivist.stores),
+        buckets(&archivist.stores, missing),
     );
     findings.extend(guarded.into_iter().chain(broker).chain(buckets));
     findings

@@ -1,6 +1,11 @@
 //! From the configuration to the parts of a running callvault, with every mistake in one report.
 
-use std::{ffi::OsString, path::Path, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::Failure;
 use crate::{
@@ -45,29 +50,60 @@ impl Parts {
         let stores = self.archivist.stores.iter();
         let mut folders: Vec<(String, &Path)> = stores
             .filter_map(|bucket| Some((bucket.name().to_owned(), bucket.folder()?)))
+            .filter(|(_, folder)| folder.is_dir())
             .collect();
         folders.sort();
         doctor::machine::machine(&self.asked, &folders)
     }
 }
 
-/// Reads the configuration and builds what it asks for.
+/// Reads the configuration and builds what it asks for. A bucket's folder is made where it is missing, and that is told:
+/// where a disk is to be mounted, nothing should be archived below its place.
 pub(super) fn load(path: &Path) -> Result<Parts, Failure> {
     let (config, mistakes) = read(path)?;
-    build(config, mistakes)
+    let missing = missing_folders(&config);
+    let parts = build(config, mistakes)?;
+    for (bucket, folder) in missing {
+        let folder = folder.display();
+        tracing::warn!(bucket, %folder, "made the bucket's folder; if a disk is to be mounted there, stop, and mount it");
+    }
+    Ok(parts)
+}
+
+/// As [`load`], for a command that only looks: of folders that are missing nothing is left, and their buckets are
+/// returned.
+pub(super) fn look(path: &Path) -> Result<(Parts, Vec<(String, PathBuf)>), Failure> {
+    let (config, mistakes) = read(path)?;
+    let missing = missing_folders(&config);
+    let is_new = |folder: &&Path| !folder.exists();
+    let new: Vec<PathBuf> = missing
+        .iter()
+        .flat_map(|(_, folder)| folder.ancestors().take_while(is_new))
+        .map(Path::to_owned)
+        .collect();
+    let parts = build(config, mistakes);
+    for folder in new {
+        // The deepest ones come first. What is not empty is somebody's by now.
+        let _ = std::fs::remove_dir(folder);
+    }
+    Ok((parts?, missing))
+}
+
+fn missing_folders(config: &Config) -> Vec<(String, PathBuf)> {
+    let missing =
+        |bucket: &config::Bucket| Some((bucket.name.clone(), Bucket::missing_folder(bucket)?));
+    config.buckets.iter().filter_map(missing).collect()
 }
 
 /// As [`load`], for a command that looks at an archive: no folder is made where one is missing. That of a share that is
 /// not mounted would pass for an archive without a call.
 pub(super) fn load_archive(path: &Path) -> Result<Parts, Failure> {
     let (config, mistakes) = read(path)?;
-    for bucket in &config.buckets {
-        if let Some(folder) = Bucket::missing_folder(bucket) {
-            let (name, folder) = (&bucket.name, folder.display());
-            return Err(Failure::unreachable(anyhow::anyhow!(
-                "bucket {name:?}: its folder {folder} is not there: mount it, or correct the bucket's url"
-            )));
-        }
+    if let Some((name, folder)) = missing_folders(&config).first() {
+        let folder = folder.display();
+        return Err(Failure::unreachable(anyhow::anyhow!(
+            "bucket {name:?}: its folder {folder} is not there: mount it, or correct the bucket's url"
+        )));
     }
     build(config, mistakes)
 }

@@ -1,5 +1,7 @@
 //! Does each bucket keep what callvault promises?
 
+use std::path::{Path, PathBuf};
+
 use futures_util::future::join_all;
 
 use super::Finding;
@@ -8,12 +10,29 @@ use crate::{
     telemetry,
 };
 
-/// Tries every bucket, by an object of its own.
-pub async fn buckets(stores: &Stores) -> Vec<Finding> {
+/// Tries every bucket, by an object of its own; but folders that are `missing`, which only who archives is to make.
+pub async fn buckets(stores: &Stores, missing: &[(String, PathBuf)]) -> Vec<Finding> {
     let mut buckets: Vec<_> = stores.iter().collect();
     buckets.sort_by_key(|bucket| bucket.name().to_owned());
-    let found = buckets.into_iter().map(|bucket| bucket_of(bucket));
+    let found = buckets.into_iter().map(async |bucket| {
+        match missing.iter().find(|(name, _)| name == bucket.name()) {
+            Some((name, folder)) => vec![not_there(name, folder)],
+            None => bucket_of(bucket).await,
+        }
+    });
     join_all(found).await.into_iter().flatten().collect()
+}
+
+/// Before the first start that is as it should be; later a disk is gone.
+fn not_there(bucket: &str, folder: &Path) -> Finding {
+    let folder = folder.display();
+    Finding::ok(
+        "bucket",
+        format!(
+            "{bucket}: its folder {folder} is not there: `run` and `archive` make it; if a disk is to be mounted there, \
+             mount it first"
+        ),
+    )
 }
 
 async fn bucket_of(bucket: &Bucket) -> Vec<Finding> {

@@ -216,13 +216,13 @@ fn vouched(about: &About) -> String {
     let by_key = match proven {
         0 => None,
         proven => Some(format!(
-            "{proven} are vouched for by a signature: nobody changed what they sealed who lacks the private key"
+            "{proven} are genuine by a signature: nobody changed these seals who lacks the private key"
         )),
     };
     let by_root = match noted {
         0 => None,
         noted => Some(format!(
-            "{noted} are vouched for by a root that was given: nobody changed what they sealed since it was noted"
+            "{noted} are genuine by a root that was given: nobody changed these seals since it was noted"
         )),
     };
     let nothing = "nothing vouches for them: what was changed by accident is found, not what somebody changed together \

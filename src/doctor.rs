@@ -12,6 +12,9 @@ pub mod origins;
 
 use serde::Serialize;
 
+/// What is about the configuration alone: it may be weak as its owner wants it.
+const CONFIGURATION: &str = "configuration";
+
 /// How something does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,6 +32,7 @@ pub enum State {
 pub struct Finding {
     /// What it is about, in one word.
     pub what: &'static str,
+    /// Whether it changes no exit code.
     ok: bool,
     /// How it does.
     pub state: State,
@@ -78,7 +82,7 @@ impl Finding {
     ) -> Self {
         Self {
             what,
-            ok: state == State::Ok,
+            ok: state == State::Ok || (state == State::Weak && what == CONFIGURATION),
             state,
             detail: detail.into(),
             mend: mend.into(),

@@ -406,8 +406,9 @@ impl Bucket {
                     Err(error) => Err(error.into()),
                 }
             }
+            // It works as well where somebody put a key that callvault does not make.
+            Ok(_) | Err(BackendError::InvalidPath { .. }) => Ok(()),
             Err(error) => Err(error.into()),
-            Ok(_) => Ok(()),
         }
     }
 
@@ -453,7 +454,7 @@ impl Bucket {
         match self.uploads.folder() {
             Some(folder) if !folder.is_dir() => Err(BackendError::NotFound {
                 path: folder.display().to_string(),
-                source: "the bucket's folder is gone: mount it, or make it".into(),
+                source: "the bucket's folder is gone: mount it; if it never was a disk of its own, make it".into(),
             }),
             _ => Ok(()),
         }

@@ -285,8 +285,8 @@ impl Finding {
     ) -> Self {
         Self {
             code,
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
+            bucket: cut(bucket),
+            key: cut(key),
             call_id: at.call_id.to_string(),
             request_id: at.request_id.to_string(),
             day: Some(at.day),
@@ -314,6 +314,16 @@ impl Finding {
             detail: what,
         }
     }
+}
+
+/// The longest name that is told and kept: a manifest of somebody else's may name keys of any length.
+const LONGEST: usize = 1024;
+
+fn cut(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
 }
 
 #[cfg(test)]

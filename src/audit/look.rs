@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Auditor, MEMORY, Unread,
-    days::ManifestKey,
+    days::{Day, ManifestKey},
     finding::{Code, Finding},
     objects::{Name, Objects},
     record::is_key,
@@ -248,5 +248,8 @@ fn judge(object: &Object, seen: Option<Seen>) -> Verdict {
 /// segments of their own, perhaps with text around them.
 fn is_of(key: &str, owner: &ManifestKey) -> bool {
     let has = |id: &str| key.split('/').any(|segment| segment.contains(id));
-    has(owner.call_id.as_str()) && has(owner.request_id.as_str())
+    let day = key.get(..10).and_then(|day| day.parse::<Day>().ok());
+    has(owner.call_id.as_str())
+        && has(owner.request_id.as_str())
+        && day.is_none_or(|day| day == owner.day)
 }

@@ -66,8 +66,8 @@ impl Seals {
             ));
         }
         flaws.extend(chain.expect(roots));
-        if !keys.is_empty() {
-            flaws.extend(chain.prove(keys));
+        if !(keys.is_empty() && roots.is_empty()) {
+            flaws.extend(chain.prove(keys, roots));
         }
         let statements = || chain.links.iter().map(|link| &link.seal.statement);
         let mut days: Vec<Day> = statements().map(|statement| statement.day).collect();

@@ -147,8 +147,9 @@ impl Auditor {
                     Ok(record) => {
                         let named = |object: &Object| {
                             let place = self.stores.get(&object.bucket);
+                            // In a bucket that is not known any more it may be this one: that is told itself.
                             object.key == suspect.key
-                                && place.is_some_and(|place| place.place() == bucket.place())
+                                && place.is_none_or(|place| place.place() == bucket.place())
                         };
                         if record.objects.iter().any(named) {
                             return Ok(Verdict::Named);

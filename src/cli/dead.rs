@@ -90,7 +90,9 @@ fn note_others<T>(count: Count, walk: &Walk<T>) {
         ));
     } else if count.ready == 0 {
         // Its consumers are gone while it asks its question, so it cannot be seen.
-        say_error("callvault: another desk may hold some at this moment");
+        say_error(
+            "callvault: none is there (one that a desk elsewhere is looking at would not be seen)",
+        );
     }
 }
 

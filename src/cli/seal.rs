@@ -230,7 +230,7 @@ impl Run<'_> {
         let mut chain = chain.map_err(Failure::unreachable)?;
         let mut flaws = std::mem::take(&mut chain.flaws);
         flaws.extend(chain.expect(&self.trusted.roots));
-        chain.prove(&self.trusted.keys);
+        chain.prove(&self.trusted.keys, &[]);
         if let Some(head) = chain.head() {
             let statement = &head.seal.statement;
             let key = seal_key(statement.sequence);
@@ -239,6 +239,19 @@ impl Run<'_> {
                     return Err(Failure::usage(anyhow!(
                         "{key}, the last seal, is signed: sign this one too, with --key FILE or CALLVAULT_SEAL_KEY"
                     )));
+                }
+                // The next root would be noted, and vouch for it.
+                None if !self.trusted.roots.is_empty()
+                    && !self.trusted.roots.contains(&head.seal.sha256) =>
+                {
+                    let what = "somebody made this seal whose root was not noted with the others, and the next would vouch \
+                                for it: find out who; if it is yours, note its root (--expect-root HEX)"
+                        .to_owned();
+                    flaws.push(Flaw {
+                        code: Code::SealUnsigned,
+                        key,
+                        what,
+                    });
                 }
                 // A signature vouches for all before it. Whoever had written the chain anew would so have it signed.
                 Some(_) if !head.proven && !self.trusted.roots.contains(&head.seal.sha256) => {

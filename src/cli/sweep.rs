@@ -30,7 +30,7 @@ pub(super) struct Sweep {
     /// How long nothing may have been written to what is removed.
     #[arg(long, value_name = "AGE", default_value = "1d", value_parser = humantime::parse_duration)]
     older_than: Duration,
-    /// Only report what would be removed.
+    /// Only report what would be removed, by its age alone: what is in use is found out as it is removed.
     #[arg(long)]
     dry_run: bool,
     /// Report as JSON lines: one for each leftover, one for each bucket.

@@ -64,6 +64,11 @@ impl Trust {
         Ok(Trusted { keys, roots })
     }
 
+    /// Whether it is said who may have signed.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.public_keys.is_empty()
+    }
+
     /// Whether a seal has to be there.
     pub(super) fn has_roots(&self) -> bool {
         !self.roots.is_empty() || self.noted.is_some()

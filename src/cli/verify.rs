@@ -16,7 +16,7 @@ use self::{bar::Bar, report::Report};
 use super::{
     Exit, Failure,
     run::stop_on_signal,
-    setup,
+    say_error, setup,
     trust::{Trust, Trusted},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 /// Audits the archive: every manifest's objects exist, with their size and SHA-256.
 ///
 /// Reads every manifest, and every object that one names; tells what is missing, cut, altered, or named by no manifest.
-/// Nothing is written to the archive. Memory stays flat, however large it is. Exits with 1 if anything is wrong, with 3
+/// Nothing is written to the archive. Memory grows with the largest day alone. Exits with 1 if anything is wrong, with 3
 /// if a store could not be reached or something in it not be read: what was not verified is then said.
 #[derive(Debug, clap::Args)]
 #[allow(
@@ -90,6 +90,9 @@ impl Verify {
         if self.trust.has_roots() && !self.sealed {
             let what = "a root is looked for among the seals: add --sealed";
             return Err(Failure::usage(anyhow::anyhow!(what)));
+        }
+        if self.trust.has_keys() && !self.sealed {
+            say_error("callvault: the seals are not looked at, nor the public key: add --sealed");
         }
         let parts = setup::load_archive(config)?;
         let archivist = parts.archivist;

@@ -6,13 +6,11 @@ use bytesize::ByteSize;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::Finding;
+use super::{CONFIGURATION, Finding};
 use crate::{
     body::Budget,
     config::{Bucket, Check, Config, Fetch, Kind, Limits},
 };
-
-const WHAT: &str = "configuration";
 
 /// After which RabbitMQ takes a delivery back, unless it is told otherwise (`consumer_timeout`).
 pub(super) const TIME_OUT: Duration = Duration::from_mins(30);
@@ -45,14 +43,14 @@ fn broker(url: &SecretString) -> Vec<Finding> {
     let mut findings = Vec::new();
     if url.scheme() == "amqp" {
         findings.push(Finding::weak(
-            WHAT,
+            CONFIGURATION,
             "queue.url is amqp://, without TLS, to another machine: the password and all events can be read on the way",
             "use amqps://",
         ));
     }
     if url.username() == "guest" && url.password() == Some("guest") {
         findings.push(Finding::weak(
-            WHAT,
+            CONFIGURATION,
             "queue.url has the user and password that every RabbitMQ begins with",
             "add a user of callvault's own (rabbitmqctl add_user), and set queue.url by CALLVAULT__QUEUE__URL",
         ));
@@ -64,14 +62,14 @@ fn origins(fetch: &Fetch) -> Vec<Finding> {
     let mut findings = Vec::new();
     if fetch.allowed_hosts.is_empty() {
         findings.push(Finding::fail(
-            WHAT,
+            CONFIGURATION,
             "fetch.allowed_hosts is empty: no attachment can be downloaded, and every event ends as a dead letter",
             "name the provider's hosts",
         ));
     }
     if fetch.allowed_hosts.iter().any(|host| host == "*") {
         findings.push(Finding::weak(
-            WHAT,
+            CONFIGURATION,
             "fetch.allowed_hosts has \"*\": an event can have any public host downloaded from",
             "in production name the provider's hosts",
         ));
@@ -90,7 +88,7 @@ fn origins(fetch: &Fetch) -> Vec<Finding> {
     ] {
         if is {
             findings.push(Finding::weak(
-                WHAT,
+                CONFIGURATION,
                 format!("fetch.{key} is true, which is for development only: {what}"),
                 format!("set fetch.{key} = false"),
             ));
@@ -103,7 +101,7 @@ fn bucket(bucket: &Bucket) -> Option<Finding> {
     let Bucket { name, url, options } = bucket;
     if url.starts_with("memory:") {
         return Some(Finding::weak(
-            WHAT,
+            CONFIGURATION,
             format!("bucket {name} is in memory: nothing of it outlives the process"),
             "give it the url of a folder or of a store",
         ));
@@ -119,7 +117,7 @@ fn bucket(bucket: &Bucket) -> Option<Finding> {
     let endpoint = option("endpoint").and_then(|url| Url::parse(&url).ok());
     if endpoint.is_some_and(|url| url.scheme() == "http" && !is_here(&url)) {
         return Some(Finding::weak(
-            WHAT,
+            CONFIGURATION,
             format!("bucket {name} is reached by plain http: recordings can be read on the way"),
             "give its endpoint TLS, and write https://",
         ));
@@ -127,7 +125,7 @@ fn bucket(bucket: &Bucket) -> Option<Finding> {
     let anybody = option("allow_invalid_certificates");
     anybody.is_some_and(|anybody| anybody == "true").then(|| {
         Finding::weak(
-            WHAT,
+            CONFIGURATION,
             format!("bucket {name} takes any certificate: anybody on the way can be the store"),
             "leave allow_invalid_certificates out, and add the store's authority with SSL_CERT_FILE",
         )
@@ -144,7 +142,7 @@ fn tree(kind: &Kind, limits: &Limits, most: u64) -> Option<Finding> {
     let would_do = ByteSize(kind.max_size.saturating_mul(32));
     let fits = ByteSize(limits.memory / 32);
     Some(Finding::weak(
-        WHAT,
+        CONFIGURATION,
         format!(
             "attachments.{name}: to check {size} of JSON may take {}, and limits.memory leaves {} to it: longer files may be \
              quarantined unread, good or not",
@@ -165,7 +163,7 @@ pub(super) fn job_time(job_time: Duration, time_out: Duration, by: &str) -> Opti
             humantime::format_duration(time_out),
         );
         Finding::weak(
-            WHAT,
+            CONFIGURATION,
             format!(
                 "limits.job_time is {job}, and RabbitMQ takes a delivery back after {broker} {by}: a slow event would be done \
                  again and again"

@@ -191,8 +191,8 @@ pub(super) fn notes(
     }
     if now.totals.late_settlements > 0 {
         notes.push(format!(
-            "{} too late for the broker since the worker began: the event came again and was found archived. Keep \
-             limits.job_time below the broker's consumer_timeout.",
+            "{} too late for the broker since the worker began, after a connection that broke, most likely: the event came \
+             again and was found archived. If it goes on, keep limits.job_time below the broker's consumer_timeout.",
             many(now.totals.late_settlements, "settlement came", "settlements came")
         ));
     }

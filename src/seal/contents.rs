@@ -116,6 +116,8 @@ impl Contents {
         let mut manifests = std::mem::take(&mut self.manifests);
         let unpacked = blocking(move || {
             let mut flaws = Vec::new();
+            // What a replaced manifest named, and its successor has to name too.
+            let mut owed: HashMap<Box<str>, Vec<Object>> = HashMap::new();
             let unpacked = index::unpack(&body, &statement, |key, sha256, line| {
                 let entry = manifests.get(&*short(&key));
                 let begun = entry.is_some_and(|entry| entry.sha256 == sha256);
@@ -132,14 +134,24 @@ impl Contents {
                         seen: false,
                         objects: Vec::new(),
                     };
-                    manifests.insert(short(&key), entry);
+                    if let Some(before) = manifests.insert(short(&key), entry) {
+                        owed.insert(short(&key), before.objects);
+                    }
                 }
-                if line.status == Sealed::Partial
+                let (status, object) = (line.status, line.object());
+                if let Some(owed) = owed.get_mut(&*short(&key)) {
+                    owed.retain(|owed| Some(owed) != object.as_ref());
+                }
+                if status == Sealed::Partial
                     && let Some(entry) = manifests.get_mut(&*short(&key))
                 {
-                    entry.objects.extend(line.object());
+                    entry.objects.extend(object);
                 }
             });
+            for (short, _) in owed.iter().filter(|(_, owed)| !owed.is_empty()) {
+                let what = format!("{short} no longer names all that was sealed of it before");
+                flaws.push(Flaw::new(Code::SealContradictory, &seal, what));
+            }
             Ok((unpacked, manifests, flaws))
         });
         // Reading a body that is there fails only with its disk, and then as its index.

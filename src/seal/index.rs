@@ -151,7 +151,8 @@ pub(super) fn unpack(
             return lies("it is longer, or holds what is no line");
         }
         rows += 1;
-        let Ok(told) = serde_json::from_slice::<Line>(&line) else {
+        let told = serde_json::from_slice::<Line>(&line).ok();
+        let Some(told) = told.filter(Line::is_sound) else {
             return lies("it holds a line that is no row");
         };
         let (Some(key), Some(sha256)) = (

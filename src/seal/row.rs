@@ -106,6 +106,12 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// Whether its texts are no longer than a row has them: whoever made the index may not fill the memory with them.
+    pub(super) fn is_sound(&self) -> bool {
+        let short = |text: &Option<String>| text.as_ref().is_none_or(|text| text.len() <= LONGEST);
+        short(&self.bucket) && short(&self.key) && short(&self.sha256)
+    }
+
     /// The object that it tells of.
     pub(super) fn object(self) -> Option<Object> {
         Some(Object {

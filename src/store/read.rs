@@ -346,7 +346,11 @@ impl Cause {
         match self {
             Self::Backend(error) => matches!(
                 error,
-                BackendError::PermissionDenied { .. } | BackendError::Unauthenticated { .. }
+                BackendError::PermissionDenied { .. }
+                    | BackendError::Unauthenticated { .. }
+                    // A key that no path can be made of, put there by somebody else: what is listed with it is not
+                    // verified, and that is said; all else is.
+                    | BackendError::InvalidPath { .. }
             ),
             Self::Disk(error) => error.kind() == io::ErrorKind::PermissionDenied,
             Self::Panicked(_) => false,

@@ -52,7 +52,7 @@ struct Unheard;
 impl Walk {
     fn begin(&self, folder: &str) -> Result<(), Unheard> {
         if !self.root.is_dir() {
-            let gone = "the bucket's folder is gone: mount it, or make it";
+            let gone = "the bucket's folder is gone: mount it";
             let error = io::Error::new(io::ErrorKind::NotFound, gone);
             return self.send(Err((folder.to_owned(), error)));
         }
@@ -114,10 +114,16 @@ impl Walk {
     }
 }
 
-/// Also through a symbolic link: part of an archive may have been moved to another disk.
+/// Also through a symbolic link: part of an archive may have been moved to another disk. Not through one that leads back
+/// to where it lies: what is there has keys of its own, and the way would have no end.
 fn is_directory(entry: &fs::DirEntry) -> io::Result<bool> {
     let kind = entry.file_type()?;
-    Ok(kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()))
+    if kind.is_dir() || !kind.is_symlink() || !entry.path().is_dir() {
+        return Ok(kind.is_dir());
+    }
+    let to = fs::canonicalize(entry.path())?;
+    let from = fs::canonicalize(entry.path().parent().unwrap_or(Path::new("/")))?;
+    Ok(!from.starts_with(to))
 }
 
 fn listed(root: &Path, key: &str) -> io::Result<Option<Listed>> {

@@ -157,7 +157,7 @@ impl Report {
         }
         if run.unread > 0 {
             say(&format!(
-                "{:>8}  could not be read and were not verified: give callvault's user the right to list and to read",
+                "{:>8}  could not be read and were not verified: each with what the store said (callvault's user has to have the right to list and to read)",
                 run.unread
             ));
         }

@@ -75,6 +75,10 @@ impl Archive {
         setup.append("[archive]\nquarantine_bucket = \"documents\"\n");
         setup.append("[attachments.recording]\nfile = \"*.wav\"\ncheck = \"wav\"\nbucket = \"documents\"\nmax_size = \"1MiB\"\n");
         let config = setup.write();
+        // As the first worker does: without it there is no archive.
+        if !place.has_metadata() {
+            fs::create_dir_all(place.root()).unwrap();
+        }
         Self {
             place,
             origin: Origin::start().await,

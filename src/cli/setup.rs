@@ -49,8 +49,14 @@ impl Parts {
     pub(super) fn machine(&self) -> Vec<Finding> {
         let stores = self.archivist.stores.iter();
         let mut folders: Vec<(String, &Path)> = stores
-            .filter_map(|bucket| Some((bucket.name().to_owned(), bucket.folder()?)))
-            .filter(|(_, folder)| folder.is_dir())
+            .filter_map(|bucket| {
+                // Of one that is not there yet, where it will be made.
+                let folder = bucket
+                    .folder()?
+                    .ancestors()
+                    .find(|folder| folder.is_dir())?;
+                Some((bucket.name().to_owned(), folder))
+            })
             .collect();
         folders.sort();
         doctor::machine::machine(&self.asked, &folders)
@@ -65,7 +71,7 @@ pub(super) fn load(path: &Path) -> Result<Parts, Failure> {
     let parts = build(config, mistakes)?;
     for (bucket, folder) in missing {
         let folder = folder.display();
-        tracing::warn!(bucket, %folder, "made the bucket's folder; if a disk is to be mounted there, stop, and mount it");
+        tracing::info!(bucket, %folder, "made the bucket's folder; if a disk is to be mounted there, stop, and mount it");
     }
     Ok(parts)
 }

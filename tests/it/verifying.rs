@@ -46,6 +46,10 @@ impl Archive {
                 "[buckets.{bucket}]\nurl = \"file:archive/{bucket}\"\n"
             ));
         }
+        // As the first worker does: without them there is no archive.
+        for bucket in BUCKETS {
+            fs::create_dir_all(setup.dir().join("archive").join(bucket)).unwrap();
+        }
         let place = Place::Folders;
         Self { setup, place }
     }

@@ -258,7 +258,7 @@ async fn all_written_anew_without_the_key_is_found_by_key_and_by_root() {
             .collect();
         signed.finds(&unsigned).await;
         let (found, _) = archive.verify(&["--expect-root", &root]).await;
-        assert_eq!(found, [("seal_root".to_owned(), "_seals/chain".to_owned())]);
+        assert_eq!(found, gone(3));
 
         // With another key, or with the signatures that there were.
         let mut forged = Vec::new();
@@ -315,7 +315,7 @@ async fn a_seal_that_was_removed_is_missed() {
         }
         signed.finds(&[]).await;
         let (found, _) = archive.verify(&["--expect-root", &root]).await;
-        assert_eq!(found, [("seal_root".to_owned(), "_seals/chain".to_owned())]);
+        assert_eq!(found, gone(2));
         archive.write(&seal(3), third).await;
         assert_eq!(signed.verify().await.len(), 2);
     }
@@ -361,4 +361,25 @@ async fn an_archive_without_seals_is_told_once() {
     let root = "0".repeat(64);
     let output = archive.run(&["verify", "--expect-root", &root]).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// What is told where a noted root is of none of so many seals: it is gone, and vouches for none of them.
+fn gone(seals: u32) -> Vec<(String, String)> {
+    let unvouched = (1..=seals).map(|number| ("seal_unsigned".to_owned(), seal(number)));
+    let root = ("seal_root".to_owned(), "_seals/chain".to_owned());
+    std::iter::once(root).chain(unvouched).collect()
+}
+
+#[tokio::test]
+async fn a_seal_that_came_after_the_noted_root_vouches_for_nothing() {
+    let archive = Archive::new(Place::folder()).await;
+    archive.calls(5, &["a"]).await;
+    archive.seal(&[]).await;
+    let noted = archive.root(1).await;
+    archive.calls(5, &["slipped-in"]).await;
+    archive.seal(&["--day", &day(5)]).await;
+    let (found, _) = archive.verify(&["--expect-root", &noted]).await;
+    assert_eq!(found, [("seal_unsigned".to_owned(), seal(2))]);
+    let (code, report) = archive.seal(&["--expect-root", &noted]).await;
+    assert_eq!(code, 1, "nor is it sealed over: {report:?}");
 }

@@ -15,6 +15,9 @@
 //!   settle             outcome -> acknowledge, retry later, or dead letter
 //! ```
 //!
+//! Around it: [`status`], [`flights`], [`metrics`] and [`traces`] know what goes on, [`http`] and [`page`] tell it;
+//! [`doctor`] finds out beforehand what would not; [`audit`] and [`seal`] look at the archive years later.
+//!
 //! Nothing is lost: a message is acknowledged only once its manifest is durable, or the message itself
 //! is safe in another queue. Nothing false is archived: a body is complete, hashed and checked before its
 //! first byte is stored.

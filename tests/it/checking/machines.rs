@@ -84,3 +84,21 @@ async fn a_spool_in_memory_is_told_and_one_beside_the_archive_named() {
         "/var/tmp",
     );
 }
+
+#[tokio::test]
+async fn a_buckets_folder_that_is_missing_is_told_and_not_made() {
+    let setup = Setup::folders().await;
+    let report = check(&setup).await;
+    let told = report.ok("bucket");
+    assert!(
+        told.contains("is not there: `run` and `archive` make it"),
+        "{told}"
+    );
+    assert_eq!(report.code, Some(0), "{:#?}", report.bad());
+    let folder = setup.dir().join("archive");
+    assert!(!folder.exists(), "nor what it would lie in");
+    std::fs::create_dir_all(folder.join("documents")).unwrap();
+    let report = check(&setup).await;
+    assert_eq!(report.ok("bucket"), "documents");
+    assert!(!folder.join("recordings").exists());
+}
